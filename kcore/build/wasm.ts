@@ -1,0 +1,94 @@
+/**
+ * Compiles the core to WebAssembly: the bytes that are proved, translated and booted.
+ *
+ * The result depends on the sources, the compiler and its options alone, and is kept in the cache folder by their
+ * hash, so that every user of the core gets the same bytes and pays for them once.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import asc from "assemblyscript/asc";
+
+/** The folder of the core's sources. */
+export const kcoreFolder = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** Linear memory in pages of 64 KiB. */
+const MEMORY_PAGES = 8;
+
+/** Size of linear memory in bytes. */
+export const LINEAR_MEMORY_SIZE = MEMORY_PAGES * 65536;
+
+const OPTIONS = [
+  "top.ts",
+  "-O1",
+  "--debug",
+  "--noAssert",
+  "--sourceMap",
+  ...["--runtime", "stub"],
+  ...["--enable", "threads"],
+  ...["--initialMemory", `${MEMORY_PAGES}`],
+  ...["--maximumMemory", `${MEMORY_PAGES}`],
+  ...["--outFile", "kcore.wasm"],
+];
+
+/** The core as compiled. */
+export interface CoreWasm {
+  /** The module. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Its source map, JSON; sources are relative to the core's folder. */
+  readonly sourceMap: string;
+  /** SHA-256 of the module, hexadecimal. */
+  readonly sha256: string;
+}
+
+function sourceFiles(): Map<string, string> {
+  const names = readdirSync(kcoreFolder).filter((name) => name.endsWith(".ts"));
+  return new Map(names.sort().map((name) => [name, readFileSync(join(kcoreFolder, name), "utf8")]));
+}
+
+function hashOf(sources: Map<string, string>): string {
+  const hash = createHash("sha256").update(asc.version).update(OPTIONS.join(" "));
+  for (const [name, text] of sources) hash.update(`\n${name} ${text.length}\n${text}`);
+  return hash.digest("hex").slice(0, 32);
+}
+
+async function compile(sources: Map<string, string>): Promise<Map<string, Uint8Array | string>> {
+  const written = new Map<string, Uint8Array | string>();
+  const { error, stderr } = await asc.main(OPTIONS, {
+    readFile: (name: string) => sources.get(name) ?? null,
+    writeFile: (name: string, contents: Uint8Array | string) => {
+      written.set(name, contents);
+    },
+    listFiles: () => [],
+  });
+  if (error) throw new Error(`the core does not compile: ${error.message}\n${stderr.toString()}`);
+  return written;
+}
+
+/**
+ * Compiles the core, or takes it from `cache`, a folder.
+ * @throws Error with the compiler's messages when the sources are wrong.
+ */
+export async function buildWasm(cache: string): Promise<CoreWasm> {
+  const sources = sourceFiles();
+  const folder = join(cache, "kcore", hashOf(sources));
+  if (!existsSync(folder)) {
+    const written = await compile(sources);
+    const fresh = `${folder}.${process.pid}`;
+    mkdirSync(fresh, { recursive: true });
+    for (const [name, contents] of written) writeFileSync(join(fresh, name), contents);
+    try {
+      renameSync(fresh, folder);
+    } catch (error) {
+      rmSync(fresh, { recursive: true, force: true });
+      if (!existsSync(folder)) throw error;
+    }
+  }
+  const bytes = new Uint8Array(readFileSync(join(folder, "kcore.wasm")));
+  return {
+    bytes,
+    sourceMap: readFileSync(join(folder, "kcore.wasm.map"), "utf8"),
+    sha256: createHash("sha256").update(bytes).digest("hex"),
+  };
+}
