@@ -62,6 +62,8 @@ export class Vcpu {
   /** SVE state buffer in host memory, pinned, with vector length in quadwords; 0 without SVE. */
   svePa: u64;
   sveVq: u64;
+  /** HCR_EL2 bits that its features add: API and APK for pointer authentication. */
+  hcr: u64;
   /** Input address of the stage 2 fault that the host is asked to resolve, with FAULT_* bits, or 0. */
   fault: u64;
   /** Input address of the page where the host last emulated an access: not looked for in its tables again. */
@@ -69,6 +71,9 @@ export class Vcpu {
   /** Pages the host donated for its hypervisor's vCPU structure. */
   hypVcpu: u64;
 }
+
+export const HCR_APK: u64 = 1 << 40;
+export const HCR_API: u64 = 1 << 41;
 
 /** Bits of `Vcpu.fault` below the page address: what the access was. */
 export const FAULT_PRESENT: u64 = 1;

@@ -87,7 +87,7 @@ import {
   guestFrame,
 } from "./percpu";
 import { profile } from "./profile";
-import { Vcpu, vmOf } from "./records";
+import { HCR_API, HCR_APK, Vcpu, vmOf } from "./records";
 import { loadGuestVgic, saveGuestVgic } from "./vgic";
 
 /** Exit codes of `__kvm_vcpu_run` (asm/kvm_asm.h). */
@@ -113,8 +113,6 @@ const HCR_AMO: u64 = 1 << 5;
 const HCR_VSE: u64 = 1 << 8;
 const HCR_TSC: u64 = 1 << 19;
 const HCR_RW: u64 = 1 << 31;
-const HCR_APK: u64 = 1 << 40;
-const HCR_API: u64 = 1 << 41;
 const HCR_ATA: u64 = 1 << 56;
 /**
  * HCR_EL2 fields of a guest that its host chooses: those whose effect ends with the guest. Left out are TGE, HCD, E2H
@@ -264,7 +262,7 @@ export function enterGuest(cpu: Cpu, vcpu: Vcpu): bool {
   msr_sp_el0(host_read64(regs + REGS_SP));
   msr_elr_el2(host_read64(regs + REGS_PC));
   msr_spsr_el2(pstate);
-  const hcr = (host_read64(context + profile.hcrEl2) & HCR_HOST_CHOICE) | HCR_ALWAYS;
+  const hcr = (host_read64(context + profile.hcrEl2) & HCR_HOST_CHOICE) | HCR_ALWAYS | vcpu.hcr;
   if ((cpu.features & FEATURE_RAS) != 0) {
     msr_vdisr_el2(host_read64(context + profile.disrEl1));
     if ((hcr & HCR_VSE) != 0) msr_vsesr_el2(host_read64(context + profile.vsesrEl2));

@@ -15,12 +15,13 @@ import { dismantle, ownerNow, returnPage, takeBackPage, takeBackRegion, withdraw
 import { nptVttbr } from "./npt";
 import { vtcrFor } from "./pgtable";
 import { profile } from "./profile";
-import { Vcpu, vcpuAt, vcpuOf, Vm, vmAt, vmOf, VmState } from "./records";
+import { HCR_APK, HCR_API, Vcpu, vcpuAt, vcpuOf, Vm, vmAt, VmState } from "./records";
 import { isHostPage, isRam, OWNER_RESERVED, s2pageIndex } from "./s2page";
 import { tlbFlushLocal, tlbFlushVmid } from "./tlb";
 
-/** Bit of `kvm_vcpu.arch.cflags` that says the vCPU has SVE (asm/kvm_host.h GUEST_HAS_SVE). */
-const CFLAGS_SVE: u32 = 1;
+/** Bits of `kvm_vcpu.arch.cflags` (asm/kvm_host.h GUEST_HAS_SVE, GUEST_HAS_PTRAUTH). */
+const CFLAGS_SVE: u32 = 1 << 0;
+const CFLAGS_PTRAUTH: u32 = 1 << 2;
 /** Generations of a slot's handle: owner fields have 24 bits, 8 of them are the slot. */
 const MAX_GENERATION: u64 = 0xffff;
 /** Empty regions that one step of a restarted call passes over. */
@@ -118,11 +119,16 @@ function vcpuOfHva(hva: u64): u64 {
   return 0;
 }
 
-/** Pins the SVE state buffer of a vCPU that has one. False when the host's description of it makes no sense. */
-function pinSve(vcpu: Vcpu): bool {
+/**
+ * Reads which features the host gives a vCPU, and pins its SVE state buffer if it has one. False when the host's
+ * description makes no sense.
+ */
+function readFeatures(vcpu: Vcpu): bool {
+  const flags = host_read8(vcpu.pa + profile.cflags);
+  vcpu.hcr = (flags & CFLAGS_PTRAUTH) != 0 ? HCR_APK | HCR_API : 0;
   vcpu.svePa = 0;
   vcpu.sveVq = 0;
-  if ((host_read8(vcpu.pa + profile.cflags) & CFLAGS_SVE) == 0) return true;
+  if ((flags & CFLAGS_SVE) == 0) return true;
   const vq = <u64>host_read32(vcpu.pa + profile.sveMaxVl) >> 4;
   if (vq == 0 || vq > 16) return false;
   const pa = translateRange(host_read64(vcpu.pa + profile.sveState), sveBytes(vq));
@@ -152,7 +158,7 @@ function initVcpuLocked(handle: u64, hva: u64, hypVcpuVa: u64): i64 {
   const hypVcpu = translate(hypVcpuVa);
   if (pa != 0 && hypVcpu != 0 && pin(pa, profile.vcpuSize)) {
     vcpu.pa = pa;
-    if (pinSve(vcpu)) {
+    if (readFeatures(vcpu)) {
       vcpu.vm = changetype<usize>(vm);
       vcpu.vttbr = nptVttbr(slot);
       vcpu.vtcr = vm.vtcr;

@@ -1,0 +1,45 @@
+import { z } from "zod";
+
+/**
+ * What the host's /init and its steps report, one line of the console each: `@corevisor {"event": ...}`
+ * (scripts/host-init.sh). More keys may come; unknown events pass through.
+ */
+const eventSchema = z.discriminatedUnion("event", [
+  z.looseObject({ event: z.literal("up"), uptime: z.number() }),
+  z.looseObject({ event: z.literal("step"), name: z.string() }),
+  z.looseObject({ event: z.literal("step-ended"), name: z.string(), status: z.number(), uptime: z.number() }),
+  z.looseObject({
+    event: z.literal("host"),
+    kernel: z.string(),
+    kvmMode: z.string(),
+    cpus: z.number(),
+    memoryKiB: z.number(),
+  }),
+  z.looseObject({
+    event: z.literal("guest"),
+    kind: z.string(),
+    vcpus: z.number(),
+    online: z.number(),
+    booted: z.boolean(),
+    poweredOff: z.boolean(),
+  }),
+  z.looseObject({ event: z.literal("attack"), name: z.string(), result: z.enum(["succeeded", "refused"]) }),
+  z.looseObject({ event: z.literal("done") }),
+]);
+
+/** A report from inside the host. */
+export type StoryEvent = z.infer<typeof eventSchema>;
+
+/**
+ * The report in a line of the host's console, or undefined when there is none. The console belongs to the untrusted host: a
+ * line that does not have the right shape is none.
+ */
+export function parseStoryLine(line: string): StoryEvent | undefined {
+  const json = /@corevisor (\{.*\})\s*$/.exec(line)?.[1];
+  if (json === undefined) return undefined;
+  try {
+    return eventSchema.safeParse(JSON.parse(json)).data;
+  } catch {
+    return undefined;
+  }
+}

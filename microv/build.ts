@@ -1,0 +1,865 @@
+/**
+ * Smart constructors: the only way to make terms, and the simplifier.
+ *
+ * Code that walks page tables shifts, masks and adds addresses. The rules here turn such words into concatenations of pieces whose
+ * equality is decided piece by piece, which is what keeps queries small: a mask is a cut, an aligned `or` or `add` is a
+ * concatenation, a comparison with a constant moves into both arms of a choice. Each rule is an identity of unsigned arithmetic
+ * modulo 2^width; `test/build.test.ts` compares them with plain evaluation on random formulas.
+ *
+ * Words of different widths never mix: a mismatch throws a `RangeError` that names both widths.
+ */
+
+import { bool, bv, FALSE, isConst, mask, node, postorder, signed, type Term, TRUE } from "./term.ts";
+
+/** Rules that push an operator into the arms of a choice stop below this many nested choices. */
+const PUSH_LIMIT = 200;
+/** Constants with more runs of equal bits than this are not cut into pieces. */
+const MOST_RUNS = 7;
+
+const isZero = (term: Term) => term.op === "const" && term.value === 0n;
+const isOnes = (term: Term) => term.op === "const" && term.value === mask(term.width);
+const arg = (term: Term, index: number) => term.args[index] as Term;
+
+function sameWidth(what: string, a: Term, b: Term): void {
+  if (a.width !== b.width) throw new RangeError(`${what} of ${a.width} and ${b.width} bits`);
+}
+
+// ---------------------------------------------------------------------------------------------------------------- Booleans
+
+export function not(a: Term): Term {
+  if (a.width !== 0) throw new RangeError(`not of a word of ${a.width} bits; use bnot`);
+  if (a === TRUE) return FALSE;
+  if (a === FALSE) return TRUE;
+  return a.op === "not" ? arg(a, 0) : node("not", [a], 0);
+}
+
+/** The facts of a conjunction, and what follows from them at a glance. */
+class Facts {
+  readonly terms = new Set<Term>();
+  private readonly denied = new Set<Term>();
+  private readonly values = new Map<Term, Term>();
+
+  /** Adds `term`, taking conjunctions apart; false when it contradicts what is known. */
+  add(term: Term): boolean {
+    if (term === TRUE || this.terms.has(term)) return true;
+    if (term.op === "and") return term.args.every((part) => this.add(part));
+    const truth = this.decide(term);
+    if (truth !== undefined) return truth;
+    this.terms.add(term);
+    if (term.op === "not") this.denied.add(arg(term, 0));
+    if (term.op === "eq" && isConst(arg(term, 1))) this.values.set(arg(term, 0), arg(term, 1));
+    return true;
+  }
+
+  remove(term: Term): void {
+    this.terms.delete(term);
+    if (term.op === "not") this.denied.delete(arg(term, 0));
+  }
+
+  /** Whether the facts make `term` true or false at once. */
+  decide(term: Term): boolean | undefined {
+    if (term === TRUE || this.terms.has(term)) return true;
+    if (term === FALSE || this.denied.has(term)) return false;
+    if (term.op === "not") {
+      const inner = this.decide(arg(term, 0));
+      return inner === undefined ? undefined : !inner;
+    }
+    if (term.op === "and") {
+      let all: boolean | undefined = true;
+      for (const part of term.args) {
+        const truth = this.decide(part);
+        if (truth === false) return false;
+        if (truth === undefined) all = undefined;
+      }
+      return all;
+    }
+    if (term.op === "eq" && isConst(arg(term, 1))) {
+      const known = this.values.get(arg(term, 0));
+      if (known) return known === arg(term, 1);
+    }
+    return undefined;
+  }
+}
+
+/** Conjunction; none gives true. Takes nested conjunctions apart and lets each conjunct simplify the others. */
+export function and(...terms: Term[]): Term {
+  const facts = new Facts();
+  for (const term of terms) if (!facts.add(term)) return FALSE;
+  for (let again = true; again; ) {
+    again = false;
+    for (const term of [...facts.terms]) {
+      if (term.op !== "not") continue;
+      const denied = arg(term, 0);
+      facts.remove(term);
+      const truth = facts.decide(denied);
+      if (truth === true) return FALSE;
+      if (truth === false) continue;
+      if (denied.op === "and") {
+        const rest = denied.args.filter((part) => facts.decide(part) !== true);
+        if (rest.length < denied.args.length) {
+          if (!facts.add(not(and(...rest)))) return FALSE;
+          again = true;
+          continue;
+        }
+      }
+      if (!facts.add(term)) return FALSE;
+    }
+  }
+  const list = [...facts.terms].sort((a, b) => a.id - b.id);
+  if (list.length === 0) return TRUE;
+  return list.length === 1 ? (list[0] as Term) : node("and", list, 0);
+}
+
+function conjuncts(term: Term): readonly Term[] {
+  return term.op === "and" ? term.args : [term];
+}
+
+function disjuncts(term: Term): readonly Term[] {
+  if (term.op === "not" && arg(term, 0).op === "and") return arg(term, 0).args.map(not);
+  return [term];
+}
+
+/** Disjunction; none gives false. What all disjuncts have in common is taken out: `(p & q) | (p & !q)` is `p`. */
+export function or(...terms: Term[]): Term {
+  const list = [...new Set(terms.flatMap(disjuncts))].filter((term) => term !== FALSE);
+  if (list.includes(TRUE)) return TRUE;
+  if (list.length > 1) {
+    let common = new Set(conjuncts(list[0] as Term));
+    for (const term of list.slice(1)) {
+      if (common.size === 0) break;
+      const other = new Set(conjuncts(term));
+      common = new Set([...common].filter((part) => other.has(part)));
+    }
+    if (common.size > 0) {
+      const rest = list.map((term) => and(...conjuncts(term).filter((part) => !common.has(part))));
+      return and(...common, or(...rest));
+    }
+  }
+  return not(and(...list.map(not)));
+}
+
+export function implies(a: Term, b: Term): Term {
+  return not(and(a, not(b)));
+}
+
+/** Whether `a` makes the condition of the choice `b` true or false, so that the choice is decided under `a`. */
+function under(a: Term, b: Term): Term {
+  if (b.op !== "ite") return b;
+  const facts = new Facts();
+  facts.add(a);
+  let term = b;
+  while (term.op === "ite") {
+    const truth = facts.decide(arg(term, 0));
+    if (truth === undefined) break;
+    term = arg(term, truth ? 1 : 2);
+  }
+  return term;
+}
+
+/** `a` if `condition`, else `b`; both Booleans or both words of one width. */
+export function ite(condition: Term, a: Term, b: Term): Term {
+  sameWidth("choice", a, b);
+  if (condition === TRUE || a === b) return a;
+  if (condition === FALSE) return b;
+  if (condition.op === "not") return ite(arg(condition, 0), b, a);
+  if (a.width === 0) {
+    if (a === TRUE) return or(condition, b);
+    if (a === FALSE) return and(not(condition), b);
+    if (b === TRUE) return implies(condition, a);
+    if (b === FALSE) return and(condition, a);
+    if (a === not(b)) return eq(condition, a);
+  }
+  const x = under(condition, a);
+  const y = under(not(condition), b);
+  if (x !== a || y !== b) return ite(condition, x, y);
+  if (x.op === "ite" && arg(x, 2) === y) return ite(and(condition, arg(x, 0)), arg(x, 1), y);
+  if (x.op === "ite" && arg(x, 1) === y) return ite(implies(condition, arg(x, 0)), y, arg(x, 2));
+  if (y.op === "ite" && arg(y, 1) === x) return ite(or(condition, arg(y, 0)), x, arg(y, 2));
+  if (y.op === "ite" && arg(y, 2) === x) return ite(and(not(condition), arg(y, 0)), arg(y, 1), x);
+  if (x.op === "concat" || y.op === "concat") return itePieces(condition, x, y);
+  return node("ite", [condition, x, y], x.width);
+}
+
+/** Takes the pieces that both arms have in common out of the choice. */
+function itePieces(condition: Term, x: Term, y: Term): Term {
+  const cuts = pieces(x, y);
+  const equal = cuts.map(([high, low]) => extract(high, low, x) === extract(high, low, y));
+  if (!equal.includes(true)) return node("ite", [condition, x, y], x.width);
+  const parts: Term[] = [];
+  for (let i = 0; i < cuts.length; i++) {
+    const [high, first] = cuts[i] as [number, number];
+    if (equal[i]) {
+      parts.push(extract(high, first, x));
+      continue;
+    }
+    while (equal[i + 1] === false) i++;
+    const low = (cuts[i] as [number, number])[1];
+    parts.push(node("ite", [condition, extract(high, low, x), extract(high, low, y)], high - low + 1));
+  }
+  return concat(...parts);
+}
+
+// ------------------------------------------------------------------------------------------------------- pieces of a word
+
+/** The lowest bit of each piece of `a`, most significant first: the parts of a concatenation, the runs of bits of a constant. */
+function lows(a: Term): number[] {
+  if (a.op === "concat") {
+    let position = a.width;
+    return a.args.map((part) => {
+      position -= part.width;
+      return position;
+    });
+  }
+  if (isConst(a)) {
+    const result: number[] = [];
+    for (let i = a.width - 1; i >= 0; i--) {
+      const here = (a.value >> BigInt(i)) & 1n;
+      if (i === 0 || ((a.value >> BigInt(i - 1)) & 1n) !== here) result.push(i);
+    }
+    if (result.length <= MOST_RUNS) return result;
+  }
+  return [0];
+}
+
+/** `[high, low]` of the pieces obtained by cutting wherever `a` or `b` has a cut. */
+function pieces(a: Term, b: Term): [number, number][] {
+  let high = a.width - 1;
+  return [...new Set([...lows(a), ...lows(b)])]
+    .sort((x, y) => y - x)
+    .map((low) => {
+      const piece: [number, number] = [high, low];
+      high = low - 1;
+      return piece;
+    });
+}
+
+/** Number of low bits that are zero whatever the variables are. */
+function lowZeros(a: Term): number {
+  if (a.op === "concat") {
+    let zeros = 0;
+    for (let i = a.args.length - 1; i >= 0; i--) {
+      const part = arg(a, i);
+      const here = lowZeros(part);
+      zeros += here;
+      if (here < part.width) break;
+    }
+    return zeros;
+  }
+  if (!isConst(a)) return 0;
+  let zeros = 0;
+  while (zeros < a.width && ((a.value >> BigInt(zeros)) & 1n) === 0n) zeros++;
+  return zeros;
+}
+
+/** The words one after the other, the first most significant. */
+export function concat(...terms: Term[]): Term {
+  const list: Term[] = [];
+  const push = (term: Term): void => {
+    if (term.width === 0) throw new RangeError("concatenation of a Boolean; use ofBool");
+    if (term.op === "concat") {
+      for (const part of term.args) push(part);
+      return;
+    }
+    const last = list.at(-1);
+    const joined = last && join(last, term);
+    if (!joined) {
+      list.push(term);
+      return;
+    }
+    list.pop();
+    push(joined);
+  };
+  for (const term of terms) push(term);
+  if (list.length === 0) throw new RangeError("concatenation of nothing");
+  if (list.length === 1) return list[0] as Term;
+  let width = 0;
+  for (const part of list) width += part.width;
+  return node("concat", list, width);
+}
+
+/** Two neighbouring pieces as one, when there is a simpler term for that. */
+function join(a: Term, b: Term): Term | undefined {
+  if (isConst(a) && isConst(b)) return bv((a.value << BigInt(b.width)) | b.value, a.width + b.width);
+  if (a.op === "extract" && b.op === "extract" && arg(a, 0) === arg(b, 0) && a.low === b.high + 1) {
+    return extract(a.high, b.low, arg(a, 0));
+  }
+  if (a.op === "ite" && b.op === "ite" && arg(a, 0) === arg(b, 0)) {
+    return node(
+      "ite",
+      [arg(a, 0), concat(arg(a, 1), arg(b, 1)), concat(arg(a, 2), arg(b, 2))],
+      a.width + b.width,
+    );
+  }
+  return undefined;
+}
+
+const extracted = new Map<string, Term>();
+
+/** Bits `high..low` (inclusive) of `a`. Throws a `RangeError` when they are not bits of `a`. */
+export function extract(high: number, low: number, a: Term): Term {
+  if (!(low >= 0 && high >= low && high < a.width)) {
+    throw new RangeError(`bits ${high}..${low} of a word of ${a.width} bits`);
+  }
+  const width = high - low + 1;
+  if (width === a.width) return a;
+  switch (a.op) {
+    case "const":
+      return bv(a.value >> BigInt(low), width);
+    case "extract":
+      return extract(high + a.low, low + a.low, arg(a, 0));
+    case "concat": {
+      const parts: Term[] = [];
+      let top = a.width;
+      for (const part of a.args) {
+        const base = top - part.width;
+        if (base <= high && top > low) {
+          parts.push(extract(Math.min(high, top - 1) - base, Math.max(low, base) - base, part));
+        }
+        top = base;
+      }
+      return concat(...parts);
+    }
+    case "ite": {
+      if (a.branching > PUSH_LIMIT) break;
+      const key = `${a.id}:${high}:${low}`;
+      let result = extracted.get(key);
+      if (!result) {
+        result = ite(arg(a, 0), extract(high, low, arg(a, 1)), extract(high, low, arg(a, 2)));
+        extracted.set(key, result);
+      }
+      return result;
+    }
+    case "bnot":
+      return bnot(extract(high, low, arg(a, 0)));
+    case "band":
+    case "bor":
+    case "bxor":
+      return bitwise(a.op, extract(high, low, arg(a, 0)), extract(high, low, arg(a, 1)));
+    case "add":
+      if (low === 0) return sum(a.args.map((part) => extract(high, 0, part)));
+      break;
+    case "mul":
+      if (low === 0) return mul(extract(high, 0, arg(a, 0)), extract(high, 0, arg(a, 1)));
+      break;
+    case "sext": {
+      const inner = arg(a, 0);
+      if (high < inner.width) return extract(high, low, inner);
+      if (low < inner.width) return sext(extract(inner.width - 1, low, inner), width);
+      return sext(extract(inner.width - 1, inner.width - 1, inner), width);
+    }
+  }
+  return node("extract", [a], width, { high, low });
+}
+
+/** `a` with zeros above, `width` bits in all. */
+export function zext(a: Term, width: number): Term {
+  if (width < a.width) throw new RangeError(`${a.width} bits do not extend to ${width}`);
+  return width === a.width ? a : concat(bv(0, width - a.width), a);
+}
+
+/** `a` with copies of its sign bit above, `width` bits in all. */
+export function sext(a: Term, width: number): Term {
+  if (width < a.width) throw new RangeError(`${a.width} bits do not extend to ${width}`);
+  if (width === a.width) return a;
+  const half = 1n << BigInt(a.width - 1);
+  if (a.max < half) return zext(a, width);
+  if (a.min >= half) return concat(bv(-1, width - a.width), a);
+  if (a.op === "sext") return sext(arg(a, 0), width);
+  if (a.op === "ite" && a.branching <= PUSH_LIMIT) {
+    return ite(arg(a, 0), sext(arg(a, 1), width), sext(arg(a, 2), width));
+  }
+  return node("sext", [a], width);
+}
+
+/** 1 if `condition`, else 0, in `width` bits. */
+export function ofBool(condition: Term, width: number): Term {
+  return ite(condition, bv(1, width), bv(0, width));
+}
+
+// ------------------------------------------------------------------------------------------------------------ bitwise logic
+
+type Bitwise = "band" | "bor" | "bxor";
+
+function bitwiseValue(op: Bitwise, a: bigint, b: bigint): bigint {
+  return op === "band" ? a & b : op === "bor" ? a | b : a ^ b;
+}
+
+export function bnot(a: Term): Term {
+  if (isConst(a)) return bv(~a.value, a.width);
+  if (a.op === "bnot") return arg(a, 0);
+  if (a.op === "concat") return concat(...a.args.map(bnot));
+  return node("bnot", [a], a.width);
+}
+
+/** Whether `a` is a choice between constants, or one a constant pushes into without growing. */
+function hasConstArm(a: Term): boolean {
+  return a.op === "ite" && a.branching <= PUSH_LIMIT && (isConst(arg(a, 1)) || isConst(arg(a, 2)));
+}
+
+function bitwise(op: Bitwise, a: Term, b: Term): Term {
+  sameWidth(op, a, b);
+  if (isConst(b) && hasConstArm(a))
+    return ite(arg(a, 0), bitwise(op, arg(a, 1), b), bitwise(op, arg(a, 2), b));
+  if (isConst(a) && hasConstArm(b))
+    return ite(arg(b, 0), bitwise(op, a, arg(b, 1)), bitwise(op, a, arg(b, 2)));
+  const truthA = asBool(a);
+  const truthB = asBool(b);
+  if (truthA && truthB) {
+    const truth =
+      op === "band" ? and(truthA, truthB) : op === "bor" ? or(truthA, truthB) : not(eq(truthA, truthB));
+    return ofBool(truth, a.width);
+  }
+  const cuts = pieces(a, b);
+  if (cuts.length === 1) return bitwisePiece(op, a, b);
+  return concat(...cuts.map(([high, low]) => bitwisePiece(op, extract(high, low, a), extract(high, low, b))));
+}
+
+function bitwisePiece(op: Bitwise, a: Term, b: Term): Term {
+  if (isConst(a) && isConst(b)) return bv(bitwiseValue(op, a.value, b.value), a.width);
+  if (isConst(a) || (!isConst(b) && b.id < a.id)) return bitwisePiece(op, b, a);
+  if (isZero(b)) return op === "band" ? b : a;
+  if (isOnes(b)) return op === "band" ? a : op === "bor" ? b : bnot(a);
+  if (a === b) return op === "bxor" ? bv(0, a.width) : a;
+  if (a === bnot(b)) return op === "band" ? bv(0, a.width) : bv(-1, a.width);
+  if (isConst(b) && a.op === op && isConst(arg(a, 1))) {
+    return bitwise(op, arg(a, 0), bv(bitwiseValue(op, arg(a, 1).value, b.value), a.width));
+  }
+  return node(op, [a, b], a.width);
+}
+
+/** The condition of which `a` is the 0/1 encoding, if it is one. */
+function asBool(a: Term): Term | undefined {
+  if (a.op !== "ite") return undefined;
+  if (arg(a, 1).value === 1n && isZero(arg(a, 2)) && isConst(arg(a, 1))) return arg(a, 0);
+  if (arg(a, 2).value === 1n && isZero(arg(a, 1)) && isConst(arg(a, 2))) return not(arg(a, 0));
+  return undefined;
+}
+
+export function band(a: Term, b: Term): Term {
+  return bitwise("band", a, b);
+}
+
+export function bor(a: Term, b: Term): Term {
+  return bitwise("bor", a, b);
+}
+
+export function bxor(a: Term, b: Term): Term {
+  return bitwise("bxor", a, b);
+}
+
+// --------------------------------------------------------------------------------------------------------------- arithmetic
+
+/** A word as a sum of multiples of terms plus a constant, modulo 2^width. */
+interface Linear {
+  readonly multiples: Map<Term, bigint>;
+  constant: bigint;
+}
+
+/** Whether `a` is the low bits of a word of `width` bits, so that zeros after it make it a shift of that word. */
+function isLowPart(a: Term, width: number): boolean {
+  return a.op === "extract" && a.low === 0 && arg(a, 0).width === width;
+}
+
+function addTo(total: Linear, a: Term, factor: bigint): void {
+  if (isConst(a)) {
+    total.constant += a.value * factor;
+  } else if (a.op === "add") {
+    for (const part of a.args) addTo(total, part, factor);
+  } else if (a.op === "mul" && isConst(arg(a, 1))) {
+    addTo(total, arg(a, 0), factor * arg(a, 1).value);
+  } else if (a.op === "concat" && a.args.length === 2 && isZero(arg(a, 1)) && isLowPart(arg(a, 0), a.width)) {
+    addTo(total, arg(arg(a, 0), 0), factor << BigInt(arg(a, 1).width));
+  } else {
+    const multiple = BigInt.asUintN(a.width, (total.multiples.get(a) ?? 0n) + factor);
+    if (multiple === 0n) total.multiples.delete(a);
+    else total.multiples.set(a, multiple);
+  }
+}
+
+function fromLinear(total: Linear, width: number): Term {
+  const parts = [...total.multiples]
+    .sort(([a], [b]) => a.id - b.id)
+    .map(([term, factor]) => scaled(term, factor));
+  const constant = bv(total.constant, width);
+  if (parts.length === 0) return constant;
+  if (!isZero(constant)) parts.push(constant);
+  return parts.length === 1 ? (parts[0] as Term) : node("add", parts, width);
+}
+
+/** `a` times `factor`, with the power of two in the factor as zeros below. */
+function scaled(a: Term, factor: bigint): Term {
+  if (factor === 1n) return a;
+  let zeros = 0;
+  while (((factor >> BigInt(zeros)) & 1n) === 0n) zeros++;
+  if (zeros === 0) return node("mul", [a, bv(factor, a.width)], a.width);
+  const low = extract(a.width - 1 - zeros, 0, a);
+  return concat(mul(low, bv(factor >> BigInt(zeros), low.width)), bv(0, zeros));
+}
+
+/** The sum of a linear form, with low bits that are zero in all but one summand split off, and disjoint bits concatenated. */
+function sum(terms: readonly Term[]): Term {
+  const width = (terms[0] as Term).width;
+  const total: Linear = { multiples: new Map(), constant: 0n };
+  for (const term of terms) {
+    sameWidth("sum", term, terms[0] as Term);
+    addTo(total, term, 1n);
+  }
+  const flat = fromLinear(total, width);
+  if (flat.op !== "add") return flat;
+  if (flat.args.length === 2) {
+    const [a, b] = flat.args as [Term, Term];
+    if (isConst(b) && a.op === "ite" && isConst(arg(a, 1)) && isConst(arg(a, 2))) {
+      return ite(arg(a, 0), sum([arg(a, 1), b]), sum([arg(a, 2), b]));
+    }
+    const cuts = pieces(a, b);
+    if (cuts.every(([high, low]) => isZero(extract(high, low, a)) || isZero(extract(high, low, b)))) {
+      return bitwise("bor", a, b);
+    }
+  }
+  let zeros = 0;
+  for (const candidate of flat.args) {
+    let least = width;
+    for (const part of flat.args) if (part !== candidate) least = Math.min(least, lowZeros(part));
+    zeros = Math.max(zeros, least);
+  }
+  if (zeros === 0 || zeros >= width) return flat;
+  const low = flat.args.find((part) => lowZeros(part) < zeros);
+  return concat(
+    sum(flat.args.map((part) => extract(width - 1, zeros, part))),
+    low ? extract(zeros - 1, 0, low) : bv(0, zeros),
+  );
+}
+
+/** The sum of words of one width, modulo 2^width. */
+export function add(...terms: Term[]): Term {
+  if (terms.length === 0) throw new RangeError("sum of nothing");
+  return sum(terms);
+}
+
+function times(a: Term, factor: bigint): Term {
+  const total: Linear = { multiples: new Map(), constant: 0n };
+  addTo(total, a, BigInt.asUintN(a.width, factor));
+  const result = fromLinear(total, a.width);
+  return result.op === "add" ? sum(result.args) : result;
+}
+
+export function neg(a: Term): Term {
+  return times(a, -1n);
+}
+
+export function sub(a: Term, b: Term): Term {
+  sameWidth("difference", a, b);
+  return sum([a, neg(b)]);
+}
+
+/** The product modulo 2^width. */
+export function mul(a: Term, b: Term): Term {
+  sameWidth("product", a, b);
+  if (isConst(b)) return isZero(b) ? b : times(a, b.value);
+  if (isConst(a)) return mul(b, a);
+  return node("mul", a.id < b.id ? [a, b] : [b, a], a.width);
+}
+
+/** Exponent of a constant power of two, if `a` is one. */
+function logOfConst(a: Term): number | undefined {
+  if (!isConst(a) || a.value === 0n || (a.value & (a.value - 1n)) !== 0n) return undefined;
+  return a.value.toString(2).length - 1;
+}
+
+/** Unsigned quotient; all ones when `b` is zero. */
+export function udiv(a: Term, b: Term): Term {
+  sameWidth("quotient", a, b);
+  if (isConst(a) && isConst(b)) return bv(b.value === 0n ? -1n : a.value / b.value, a.width);
+  const log = logOfConst(b);
+  return log === undefined ? node("udiv", [a, b], a.width) : lshr(a, bv(log, a.width));
+}
+
+/** Unsigned remainder; `a` when `b` is zero. */
+export function urem(a: Term, b: Term): Term {
+  sameWidth("remainder", a, b);
+  if (isConst(a) && isConst(b)) return bv(b.value === 0n ? a.value : a.value % b.value, a.width);
+  const log = logOfConst(b);
+  return log === undefined ? node("urem", [a, b], a.width) : band(a, bv(mask(log), a.width));
+}
+
+/** Signed quotient, rounded toward zero; by zero: 1 for a negative `a`, else -1. */
+export function sdiv(a: Term, b: Term): Term {
+  sameWidth("quotient", a, b);
+  if (isConst(a) && isConst(b)) return bv(sdivValue(a.value, b.value, a.width), a.width);
+  return node("sdiv", [a, b], a.width);
+}
+
+/** Signed remainder, with the sign of `a`; `a` when `b` is zero. */
+export function srem(a: Term, b: Term): Term {
+  sameWidth("remainder", a, b);
+  if (isConst(a) && isConst(b)) return bv(sremValue(a.value, b.value, a.width), a.width);
+  return node("srem", [a, b], a.width);
+}
+
+export function sdivValue(a: bigint, b: bigint, width: number): bigint {
+  const dividend = signed(a, width);
+  if (b === 0n) return dividend < 0n ? 1n : -1n;
+  return dividend / signed(b, width);
+}
+
+export function sremValue(a: bigint, b: bigint, width: number): bigint {
+  return b === 0n ? a : signed(a, width) % signed(b, width);
+}
+
+type Shift = "shl" | "lshr" | "ashr";
+
+function shift(op: Shift, a: Term, amount: Term): Term {
+  sameWidth("shift", a, amount);
+  if (isZero(amount)) return a;
+  if (amount.op === "ite" && amount.branching <= 8 && isConst(arg(amount, 1)) && isConst(arg(amount, 2))) {
+    return ite(arg(amount, 0), shift(op, a, arg(amount, 1)), shift(op, a, arg(amount, 2)));
+  }
+  if (!isConst(amount)) return node(op, [a, amount], a.width);
+  const count = amount.value >= BigInt(a.width) ? a.width : Number(amount.value);
+  if (op === "shl") {
+    return count === a.width ? bv(0, a.width) : concat(extract(a.width - 1 - count, 0, a), bv(0, count));
+  }
+  if (op === "lshr") {
+    return count === a.width ? bv(0, a.width) : concat(bv(0, count), extract(a.width - 1, count, a));
+  }
+  return sext(extract(a.width - 1, Math.min(count, a.width - 1), a), a.width);
+}
+
+export function shl(a: Term, amount: Term): Term {
+  return shift("shl", a, amount);
+}
+
+export function lshr(a: Term, amount: Term): Term {
+  return shift("lshr", a, amount);
+}
+
+export function ashr(a: Term, amount: Term): Term {
+  return shift("ashr", a, amount);
+}
+
+// -------------------------------------------------------------------------------------------------------------- comparisons
+
+/** Whether two words are equal, when that is plain to see. */
+function plainlyEqual(a: Term, b: Term): boolean | undefined {
+  if (a === b) return true;
+  return a.max < b.min || b.max < a.min ? false : undefined;
+}
+
+/** Equality of two Booleans or of two words. */
+export function eq(a: Term, b: Term): Term {
+  sameWidth("equality", a, b);
+  if (a === b) return TRUE;
+  if (a.width === 0) return eqBool(a, b);
+  if (plainlyEqual(a, b) === false) return FALSE;
+  if (isConst(a)) return eq(b, a);
+  if (a.op === "ite" && b.op === "ite" && arg(a, 0) === arg(b, 0)) {
+    return ite(arg(a, 0), eq(arg(a, 1), arg(b, 1)), eq(arg(a, 2), arg(b, 2)));
+  }
+  for (const [choice, other] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    if (choice.op !== "ite" || choice.branching > PUSH_LIMIT) continue;
+    const [x, y] = [arg(choice, 1), arg(choice, 2)];
+    const easy = isConst(other)
+      ? isConst(x) || isConst(y)
+      : plainlyEqual(x, other) !== undefined || plainlyEqual(y, other) !== undefined;
+    if (easy) return ite(arg(choice, 0), eq(x, other), eq(y, other));
+  }
+  if (a.op === "bnot" && isConst(b)) return eq(arg(a, 0), bnot(b));
+  if (a.op === "sext") {
+    const inner = arg(a, 0);
+    if (b.op === "sext" && arg(b, 0).width === inner.width) return eq(inner, arg(b, 0));
+    if (isConst(b)) {
+      const low = extract(inner.width - 1, 0, b);
+      return sext(low, a.width) === b ? eq(inner, low) : FALSE;
+    }
+  }
+  if (a.op === "concat" || b.op === "concat") {
+    const cuts = isConst(b) ? pieces(a, a) : pieces(a, b);
+    if (cuts.length > 1) {
+      return and(...cuts.map(([high, low]) => eq(extract(high, low, a), extract(high, low, b))));
+    }
+  }
+  if (a.op === "add" || b.op === "add") return eqLinear(a, b);
+  if (a.width === 1 && isZero(b)) return not(eq(a, bv(1, 1)));
+  return isConst(b) || a.id < b.id ? node("eq", [a, b], 0) : node("eq", [b, a], 0);
+}
+
+function eqBool(a: Term, b: Term): Term {
+  if (a === TRUE) return b;
+  if (b === TRUE) return a;
+  if (a === FALSE) return not(b);
+  if (b === FALSE) return not(a);
+  if (a.op === "not" && b.op === "not") return eqBool(arg(a, 0), arg(b, 0));
+  if (a.op === "not") return arg(a, 0) === b ? FALSE : not(eqBool(arg(a, 0), b));
+  if (b.op === "not") return arg(b, 0) === a ? FALSE : not(eqBool(a, arg(b, 0)));
+  return a.id < b.id ? node("eq", [a, b], 0) : node("eq", [b, a], 0);
+}
+
+/** Equality of sums: what occurs on both sides is cancelled, negative multiples change sides, the oldest term stands on the left. */
+function eqLinear(a: Term, b: Term): Term {
+  const difference: Linear = { multiples: new Map(), constant: 0n };
+  addTo(difference, a, 1n);
+  addTo(difference, b, -1n);
+  const terms = [...difference.multiples].sort(([x], [y]) => x.id - y.id);
+  const half = 1n << BigInt(a.width - 1);
+  const flip = terms.length > 0 && (terms[0] as [Term, bigint])[1] > half;
+  const left: Linear = { multiples: new Map(), constant: 0n };
+  const right: Linear = { multiples: new Map(), constant: flip ? difference.constant : -difference.constant };
+  for (const [term, factor] of terms) {
+    const multiple = BigInt.asUintN(a.width, flip ? -factor : factor);
+    if (multiple <= half) left.multiples.set(term, multiple);
+    else right.multiples.set(term, BigInt.asUintN(a.width, -multiple));
+  }
+  const x = fromLinear(left, a.width);
+  const y = fromLinear(right, a.width);
+  if (x.op !== "add" && y.op !== "add") return eq(x, y);
+  return node("eq", [x, y], 0);
+}
+
+export function ne(a: Term, b: Term): Term {
+  return not(eq(a, b));
+}
+
+/** Unsigned less-than. */
+export function ult(a: Term, b: Term): Term {
+  sameWidth("comparison", a, b);
+  if (a === b || a.min >= b.max) return FALSE;
+  if (a.max < b.min) return TRUE;
+  if (isConst(b) && hasConstArm(a)) return ite(arg(a, 0), ult(arg(a, 1), b), ult(arg(a, 2), b));
+  if (isConst(a) && hasConstArm(b)) return ite(arg(b, 0), ult(a, arg(b, 1)), ult(a, arg(b, 2)));
+  if (isZero(a)) return ne(b, a);
+  if (isConst(b) && b.value === 1n) return eq(a, bv(0, a.width));
+  if (isOnes(b)) return ne(a, b);
+  const zeros = isConst(b) ? lowZeros(b) : Math.min(lowZeros(a), lowZeros(b));
+  if (zeros > 0) return ult(extract(a.width - 1, zeros, a), extract(a.width - 1, zeros, b));
+  const ones = isConst(a) ? lowZeros(bnot(a)) : 0;
+  if (ones > 0) return ult(extract(a.width - 1, ones, a), extract(a.width - 1, ones, b));
+  const [high, low] = pieces(a, b)[0] as [number, number];
+  if (low > 0 && extract(high, low, a) === extract(high, low, b)) {
+    return ult(extract(low - 1, 0, a), extract(low - 1, 0, b));
+  }
+  return node("ult", [a, b], 0);
+}
+
+export function ule(a: Term, b: Term): Term {
+  return not(ult(b, a));
+}
+
+export function ugt(a: Term, b: Term): Term {
+  return ult(b, a);
+}
+
+export function uge(a: Term, b: Term): Term {
+  return not(ult(a, b));
+}
+
+/** Whether the sign bit of `a` is known. */
+function knownSign(a: Term): boolean | undefined {
+  const half = 1n << BigInt(a.width - 1);
+  if (a.max < half) return false;
+  return a.min >= half ? true : undefined;
+}
+
+/** Signed less-than. */
+export function slt(a: Term, b: Term): Term {
+  sameWidth("comparison", a, b);
+  if (a === b) return FALSE;
+  const signA = knownSign(a);
+  const signB = knownSign(b);
+  if (signA !== undefined && signB !== undefined) return signA === signB ? ult(a, b) : bool(signA);
+  if (isConst(b) && hasConstArm(a)) return ite(arg(a, 0), slt(arg(a, 1), b), slt(arg(a, 2), b));
+  if (isConst(a) && hasConstArm(b)) return ite(arg(b, 0), slt(a, arg(b, 1)), slt(a, arg(b, 2)));
+  const top = a.width - 1;
+  if (isZero(b)) return eq(extract(top, top, a), bv(1, 1));
+  if (isOnes(a)) return eq(extract(top, top, b), bv(0, 1));
+  if (a.op === "sext" && b.op === "sext" && arg(a, 0).width === arg(b, 0).width)
+    return slt(arg(a, 0), arg(b, 0));
+  return node("slt", [a, b], 0);
+}
+
+export function sle(a: Term, b: Term): Term {
+  return not(slt(b, a));
+}
+
+export function sgt(a: Term, b: Term): Term {
+  return slt(b, a);
+}
+
+export function sge(a: Term, b: Term): Term {
+  return not(slt(a, b));
+}
+
+// ------------------------------------------------------------------------------------------------------------- substitution
+
+/** The term with the operator of `term` and other arguments, simplified again. */
+export function rebuild(term: Term, args: readonly Term[]): Term {
+  const [a, b, c] = args as [Term, Term, Term];
+  switch (term.op) {
+    case "const":
+    case "var":
+      return term;
+    case "apply":
+      return node("apply", args, term.width, { name: term.name });
+    case "extract":
+      return extract(term.high, term.low, a);
+    case "sext":
+      return sext(a, term.width);
+    case "ite":
+      return ite(a, b, c);
+    default:
+      return REBUILD[term.op](...args);
+  }
+}
+
+const REBUILD = {
+  not,
+  and,
+  eq,
+  ult,
+  slt,
+  concat,
+  bnot,
+  band,
+  bor,
+  bxor,
+  add,
+  mul,
+  udiv,
+  urem,
+  sdiv,
+  srem,
+  shl,
+  lshr,
+  ashr,
+} as Record<
+  Exclude<Term["op"], "const" | "var" | "apply" | "extract" | "sext" | "ite">,
+  (...args: Term[]) => Term
+>;
+
+/**
+ * The formulas with every term for which `replace` gives another one replaced by it, arguments first (the replacement itself is not
+ * looked into). `replace` sees the term with its arguments already replaced, and as it was. Uses no recursion.
+ */
+export function substitute(
+  roots: readonly Term[],
+  replace: (rebuilt: Term, original: Term) => Term | undefined,
+): Term[] {
+  const results = new Map<Term, Term>();
+  for (const term of postorder(roots)) {
+    const args = term.args.map((a) => results.get(a) as Term);
+    const rebuilt = args.every((a, i) => a === term.args[i]) ? term : rebuild(term, args);
+    results.set(term, replace(rebuilt, term) ?? rebuilt);
+  }
+  return roots.map((root) => results.get(root) as Term);
+}
+
+/** Renames variables and uninterpreted functions: the same formula about another run or another state. */
+export function rename(roots: readonly Term[], to: (name: string) => string): Term[] {
+  return substitute(roots, (term) =>
+    term.op === "var" || term.op === "apply"
+      ? node(term.op, term.args, term.width, { name: to(term.name) })
+      : undefined,
+  );
+}
