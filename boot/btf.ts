@@ -51,6 +51,9 @@ const headerLength = 24;
 const typeRecord = 12;
 const pointerSize = 8;
 
+/** Structs and arrays nest less deep than this, unless the BTF is damaged and one contains itself. */
+const deepest = 32;
+
 interface Member {
   readonly name: string;
   readonly type: number;
@@ -84,15 +87,14 @@ export class Btf {
     this.#view = new DataView(blob.buffer, blob.byteOffset + layout.typesStart, layout.typesLength);
     let at = 0;
     while (at < layout.typesLength) {
-      const kind = this.#kindAt(at);
-      const rest = trailer.get(kind);
-      if (rest === undefined) {
-        throw new BootError(`kernel ${name} has BTF of an unknown kind ${kind}`, "use Linux 6.12");
-      }
+      const rest = trailer.get(this.#kindAt(at));
+      if (rest === undefined)
+        throw this.#unsuitable(`its BTF has a type of unknown kind ${this.#kindAt(at)}`);
       this.#index(at, this.#types.length);
       this.#types.push(at);
-      at += typeRecord + rest.fixed + rest.each * (this.#view.getUint32(at + 4, true) & 0xffff);
+      at += typeRecord + rest.fixed + rest.each * (this.#u32(at + 4) & 0xffff);
     }
+    if (at !== layout.typesLength) throw this.#damaged();
   }
 
   /** Names of every struct and union. */
@@ -115,7 +117,7 @@ export class Btf {
 
   /** Bytes of a struct, or of a member when a path is given. */
   sizeOf(struct: string, path?: string): number {
-    if (path === undefined) return this.#view.getUint32(this.#record(this.#structType(struct)) + 8, true);
+    if (path === undefined) return this.#u32(this.#record(this.#structType(struct)) + 8);
     return this.#sizeOfType(this.#locate(struct, path).type);
   }
 
@@ -158,11 +160,11 @@ export class Btf {
         const array = this.#record(this.#resolve(type));
         if (this.#kindAt(array) !== Kind.ARRAY)
           throw this.#unsuitable(`member ${name} in ${walked} is no array`);
-        const count = this.#view.getUint32(array + typeRecord + 8, true);
+        const count = this.#u32(array + typeRecord + 8);
         if (Number(index) >= count) {
           throw this.#unsuitable(`member ${name} in ${walked} has ${count} elements, not [${index}]`);
         }
-        type = this.#view.getUint32(array + typeRecord, true);
+        type = this.#u32(array + typeRecord);
         offset += Number(index) * this.#sizeOfType(type);
       }
       walked += `.${step}`;
@@ -171,14 +173,15 @@ export class Btf {
   }
 
   /** The member of this name of a struct or union, offset from that type's start, looking into anonymous members. */
-  #findMember(structType: number, name: string): Member | undefined {
+  #findMember(structType: number, name: string, depth = 0): Member | undefined {
+    if (depth > deepest) throw this.#damaged();
     const type = this.#resolve(structType);
     const kind = this.#kind(type);
     if (kind !== Kind.STRUCT && kind !== Kind.UNION) return undefined;
     for (const member of this.#members(type)) {
       if (member.name === name) return member;
       if (member.name !== "") continue;
-      const inner = this.#findMember(member.type, name);
+      const inner = this.#findMember(member.type, name, depth + 1);
       if (inner) return { ...inner, bitOffset: member.bitOffset + inner.bitOffset };
     }
     return undefined;
@@ -186,14 +189,14 @@ export class Btf {
 
   #members(type: number): Member[] {
     const record = this.#record(type);
-    const info = this.#view.getUint32(record + 4, true);
+    const info = this.#u32(record + 4);
     const hasBitfields = info >>> 31 === 1;
     return Array.from({ length: info & 0xffff }, (_, index) => {
       const at = record + typeRecord + index * 12;
-      const offset = this.#view.getUint32(at + 8, true);
+      const offset = this.#u32(at + 8);
       return {
-        name: this.#string(this.#view.getUint32(at, true)),
-        type: this.#view.getUint32(at + 4, true),
+        name: this.#string(this.#u32(at)),
+        type: this.#u32(at + 4),
         bitOffset: hasBitfields ? offset & 0xffffff : offset,
         bitfieldSize: hasBitfields ? offset >>> 24 : 0,
       };
@@ -202,24 +205,21 @@ export class Btf {
 
   #enumerators(type: number): Map<string, number> {
     const record = this.#record(type);
-    const info = this.#view.getUint32(record + 4, true);
+    const info = this.#u32(record + 4);
     const signed = info >>> 31 === 1;
     const wide = this.#kindAt(record) === Kind.ENUM64;
     const values = new Map<string, number>();
     for (let index = 0; index < (info & 0xffff); index++) {
       const at = record + typeRecord + index * (wide ? 12 : 8);
-      const low = signed && !wide ? this.#view.getInt32(at + 4, true) : this.#view.getUint32(at + 4, true);
-      const high = wide
-        ? signed
-          ? this.#view.getInt32(at + 8, true)
-          : this.#view.getUint32(at + 8, true)
-        : 0;
-      values.set(this.#string(this.#view.getUint32(at, true)), high * 2 ** 32 + low);
+      const low = signed && !wide ? this.#s32(at + 4) : this.#u32(at + 4);
+      const high = wide ? (signed ? this.#s32(at + 8) : this.#u32(at + 8)) : 0;
+      values.set(this.#string(this.#u32(at)), high * 2 ** 32 + low);
     }
     return values;
   }
 
-  #sizeOfType(reference: number): number {
+  #sizeOfType(reference: number, depth = 0): number {
+    if (depth > deepest) throw this.#damaged();
     const type = this.#resolve(reference);
     const record = this.#record(type);
     switch (this.#kindAt(record)) {
@@ -227,8 +227,7 @@ export class Btf {
         return pointerSize;
       case Kind.ARRAY:
         return (
-          this.#sizeOfType(this.#view.getUint32(record + typeRecord, true)) *
-          this.#view.getUint32(record + typeRecord + 8, true)
+          this.#sizeOfType(this.#u32(record + typeRecord), depth + 1) * this.#u32(record + typeRecord + 8)
         );
       case Kind.INT:
       case Kind.STRUCT:
@@ -236,7 +235,7 @@ export class Btf {
       case Kind.ENUM:
       case Kind.ENUM64:
       case Kind.FLOAT:
-        return this.#view.getUint32(record + 8, true);
+        return this.#u32(record + 8);
       default:
         throw this.#unsuitable(`type ${type} has no size`);
     }
@@ -253,7 +252,7 @@ export class Btf {
         case Kind.CONST:
         case Kind.RESTRICT:
         case Kind.TYPE_TAG:
-          type = this.#view.getUint32(this.#record(type) + 8, true);
+          type = this.#u32(this.#record(type) + 8);
           break;
         default:
           return type;
@@ -269,7 +268,7 @@ export class Btf {
   }
 
   #index(record: number, type: number): void {
-    const name = this.#string(this.#view.getUint32(record, true));
+    const name = this.#string(this.#u32(record));
     if (name === "") return;
     const kind = this.#kindAt(record);
     if (kind === Kind.STRUCT || kind === Kind.UNION) {
@@ -284,7 +283,7 @@ export class Btf {
   }
 
   #kindAt(record: number): number {
-    return (this.#view.getUint32(record + 4, true) >>> 24) & 0x1f;
+    return (this.#u32(record + 4) >>> 24) & 0x1f;
   }
 
   #record(type: number): number {
@@ -296,6 +295,20 @@ export class Btf {
   #string(offset: number): string {
     const end = this.#strings.indexOf(0, offset);
     return Buffer.from(this.#strings.subarray(offset, end < 0 ? undefined : end)).toString("latin1");
+  }
+
+  /** A word of the type section. */
+  #u32(at: number): number {
+    if (at + 4 > this.#view.byteLength) throw this.#damaged();
+    return this.#view.getUint32(at, true);
+  }
+
+  #s32(at: number): number {
+    return this.#u32(at) | 0;
+  }
+
+  #damaged(): BootError {
+    return this.#unsuitable("its BTF is damaged");
   }
 
   #missing(what: string): BootError {

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { access, mkdir, mkdtemp, open, readdir, rename, rm, statfs } from "node:fs/promises";
+import { access, mkdir, mkdtemp, open, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BootError, systemCode } from "./error.ts";
@@ -195,16 +195,17 @@ async function clearAbandoned(cache: Cache): Promise<void> {
   const run = cachePath(cache, "run");
   for (const name of await readdir(run)) {
     const owner = Number.parseInt(name, 10);
-    if (Number.isNaN(owner) || isAlive(owner)) continue;
+    if (Number.isNaN(owner) || (await isAlive(owner))) continue;
     await rm(join(run, name), { recursive: true, force: true });
   }
 }
 
-function isAlive(pid: number): boolean {
+/** Whether a process runs. One that has ended and waits to be reaped does not. */
+async function isAlive(pid: number): Promise<boolean> {
   try {
-    process.kill(pid, 0);
-    return true;
+    return !/^\d+ \(.*\) Z/s.test(await readFile(`/proc/${pid}/stat`, "latin1"));
   } catch (error) {
-    return systemCode(error) === "EPERM";
+    if (["ENOENT", "ESRCH"].includes(systemCode(error) ?? "")) return false;
+    throw error;
   }
 }

@@ -5,7 +5,7 @@ import { BootError } from "./error.ts";
 import type { Region } from "./fdt.ts";
 import type { Job } from "./job.ts";
 import { coreEntry, MiB } from "./layout.ts";
-import { buildNative, el2TablePages, exportedConstants } from "./native.ts";
+import { buildNative, el2TablePages, exportedConstant, exportedConstants } from "./native.ts";
 import type { Profile, ProfileField } from "./profile.ts";
 import type { Tools } from "./tools.ts";
 
@@ -34,8 +34,10 @@ export interface Core {
   readonly wasmSha256: string;
   /** Addresses of the linker's symbols, and `linear_memory` areas by the names that the core exports. */
   readonly symbols: Map<string, bigint>;
-  /** The source map of the wasm, JSON. */
-  readonly sourceMap: string;
+  /** The constants that the core exports. */
+  readonly constants: Readonly<Record<"TRACE_EVENTS" | "TRACE_EVENT_SIZE" | "MAX_CPUS", number>>;
+  /** The linked file, with debug information. */
+  readonly elf: string;
 }
 
 const pageSize = 4096n;
@@ -118,7 +120,18 @@ export async function assembleCore(job: Job, tools: Tools, options: CoreOptions)
 
   const symbols = new Map(native.symbols);
   for (const name of constants.keys()) symbols.set(name, areaOf(name));
-  return { image, wasmSha256: wasm.sha256, symbols, sourceMap: wasm.sourceMap };
+  const constant = (name: string) => exportedConstant(wasm, name);
+  return {
+    image,
+    wasmSha256: wasm.sha256,
+    symbols,
+    constants: {
+      TRACE_EVENTS: constant("TRACE_EVENTS"),
+      TRACE_EVENT_SIZE: constant("TRACE_EVENT_SIZE"),
+      MAX_CPUS: constant("MAX_CPUS"),
+    },
+    elf: native.elf,
+  };
 }
 
 function alignUp(value: bigint, to: bigint): bigint {

@@ -98,7 +98,7 @@ export function patchBootMode(image: KernelImage): { bytes: Uint8Array; offset: 
       "use Debian's linux-image-*-cloud-arm64 6.12, or run with --core off",
     );
   }
-  const bytes = image.bytes.slice();
+  const bytes = Uint8Array.from(image.bytes);
   view(bytes).setUint32(offset, bootModeEl2, true);
   return { bytes, offset };
 }

@@ -41,23 +41,40 @@ const kernelHeadroom = 64n * MiB;
 
 const blockSize = 2n * MiB;
 
+/** Sizes of RAM that are asked for are multiples of this. */
+const memoryStep = 64n * MiB;
+
 /** The size of the core region: 1/128 of RAM for the owner table and the pool of page tables, 16 MiB at least. */
 export function coreRegionSize(ramSize: bigint): bigint {
   const share = alignUp(ramSize / 128n);
   return share > 16n * MiB ? share : 16n * MiB;
 }
 
-/**
- * The layout of a host with the core below it.
- * @param sizes bytes of RAM, of the Image with its bss (image_size), and of the initrd (0 for none)
- * @throws BootError when RAM is too small for them
- */
-export function planHost(sizes: {
+/** What has to be placed, in bytes. */
+export interface HostSizes {
   readonly ram: bigint;
+  /** The Image with its bss (image_size). */
   readonly image: bigint;
   readonly textOffset: bigint;
+  /** 0 for none. */
   readonly initrd: bigint;
-}): HostLayout {
+}
+
+/**
+ * The layout of a host with the core below it.
+ * @throws BootError when RAM is too small, naming a size that is enough
+ */
+export function planHost(sizes: HostSizes): HostLayout {
+  const { layout, needed } = arrange(sizes);
+  if (needed <= sizes.ram) return layout;
+  let enough = alignUp(needed, memoryStep);
+  // What QEMU occupies moves with the size of RAM.
+  while (arrange({ ...sizes, ram: enough }).needed > enough) enough += memoryStep;
+  throw tooSmall(sizes.ram, enough);
+}
+
+/** Places everything one after another, and says how much RAM that takes, at least. */
+function arrange(sizes: HostSizes): { layout: HostLayout; needed: bigint } {
   const ram = { base: ramBase, size: sizes.ram };
   const core = { base: ramBase, size: coreRegionSize(sizes.ram) };
   // hw/arm/boot.c puts its own device tree where an initrd would begin.
@@ -75,21 +92,26 @@ export function planHost(sizes: {
   const image = place(sizes.image, sizes.textOffset);
   const initrd = sizes.initrd > 0n ? place(sizes.initrd) : undefined;
   const deviceTree = place(deviceTreeLimit);
-  checkMemory(sizes.ram, free - ramBase);
-  return { ram, core, image, initrd, deviceTree };
+  // The kernel unpacks the initrd to a copy.
+  return {
+    layout: { ram, core, image, initrd, deviceTree },
+    needed: free - ramBase + sizes.initrd + kernelHeadroom,
+  };
 }
 
 /**
- * Checks that RAM holds what is loaded and leaves the kernel room to start.
- * @param loaded bytes that are taken when the kernel starts
- * @throws BootError when it does not
+ * Checks that RAM has room for a host without the core.
+ * @throws BootError when it does not, naming a size that is enough
  */
-export function checkMemory(ram: bigint, loaded: bigint): void {
-  const needed = loaded + kernelHeadroom;
-  if (ram >= needed) return;
-  throw new BootError(
-    `--memory ${formatSize(ram)} is too small: this kernel and initrd need ${formatSize(needed)}`,
-    `give --memory ${formatSize(alignUp(needed, 64n * MiB))} or more`,
+export function checkMemory(sizes: Omit<HostSizes, "textOffset">): void {
+  const needed = sizes.image + 2n * sizes.initrd + kernelHeadroom;
+  if (sizes.ram < needed) throw tooSmall(sizes.ram, alignUp(needed, memoryStep));
+}
+
+function tooSmall(ram: bigint, enough: bigint): BootError {
+  return new BootError(
+    `--memory ${formatSize(ram)} is too small for this kernel and initrd`,
+    `give --memory ${formatSize(enough)} or more`,
   );
 }
 

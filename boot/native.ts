@@ -16,6 +16,8 @@ export const el2TablePages = 16;
 export interface NativeCore {
   /** The image from its first byte to its last initialised one; what follows up to `image_end` is zero. */
   readonly image: Uint8Array;
+  /** The linked file, with debug information. */
+  readonly elf: string;
   /** Addresses of the linker's symbols. */
   readonly symbols: Map<string, bigint>;
 }
@@ -24,7 +26,7 @@ const require = createRequire(import.meta.url);
 const nativeFolder = join(kcoreFolder, "native");
 
 const cFlags = [
-  ...["-O2", "-std=gnu2x", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-stack-protector"],
+  ...["-O2", "-g", "-std=gnu2x", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-stack-protector"],
   ...["-fno-pic", "-fno-pie", "-mgeneral-regs-only", "-march=armv8-a", "-mno-outline-atomics"],
   `-DLINEAR_MEMORY_SIZE=${LINEAR_MEMORY_SIZE}ull`,
 ];
@@ -85,6 +87,7 @@ export async function buildNative(
     });
   }
   return {
+    elf: join(built, "core.elf"),
     image: new Uint8Array(await readFile(join(built, "core.bin"))),
     symbols: parseSymbols(await readFile(join(built, "core.nm"), "latin1")),
   };

@@ -170,8 +170,7 @@ async function prepareApt(job: Job, architecture: PackageSet["architecture"]): P
     );
   }
   const native = architecture === "native";
-  // Against the system's own status, libraries that are installed here need not be fetched again.
-  const status = native ? "/var/lib/dpkg/status" : join(folder, "status");
+  const status = join(folder, "dpkg", "status");
   const settings = [
     `Dir::State "${join(folder, "state")}";`,
     `Dir::State::status "${status}";`,
@@ -198,12 +197,13 @@ async function prepareApt(job: Job, architecture: PackageSet["architecture"]): P
   ];
   const configuration = join(folder, "apt.conf");
   await guardFiles(folder, async () => {
-    for (const below of ["state/lists/partial", "cache/archives/partial", "sources", "log"]) {
+    for (const below of ["state/lists/partial", "cache/archives/partial", "sources", "log", "dpkg"]) {
       await mkdir(join(folder, below), { recursive: true });
     }
     await writeFile(join(folder, "sources", "debian.sources"), formatDeb822(sources));
     await writeFile(configuration, `${settings.join("\n")}\n`);
-    if (!native) await writeFile(status, "");
+    // Libraries that are installed here need not be fetched again. It is a copy because apt locks the folder that it is in.
+    await writeFile(status, native ? await readFile("/var/lib/dpkg/status").catch(() => "") : "");
   });
   return { folder, configuration };
 }
@@ -273,10 +273,10 @@ async function runApt(
 
 /** The one line that says why apt-get failed. */
 export function explainApt(purpose: string, folder: string, done: Finished): BootError {
-  const reasons = `${done.stdout}\n${done.stderr}`
+  const reasons = done.stderr
     .split("\n")
-    .filter((line) => /^(E|Err):/.test(line))
-    .map((line) => line.replace(/^E:\s*/, ""));
+    .filter((line) => line.startsWith("E:"))
+    .map((line) => line.slice(2).trim());
   const all = reasons.join(" ");
   if (/No space left on device|enough free space/i.test(all)) return diskFull(folder, all);
   const unknown = /Unable to locate package (\S+)|Package '?([^' ]+)'? has no installation candidate/.exec(

@@ -86,8 +86,7 @@ export async function bootHost(job: Job, tools: Tools, config: HostConfig): Prom
   const kernel = await readImage(config.kernel ?? (await fetchKernel(job)).image);
   const initrd = config.initrd ?? (await hostInitramfs(job, tools, config.extraFiles)).path;
   const initrdSize = await initrdSizeOf(initrd);
-  // The kernel unpacks a copy of it beside it.
-  checkMemory(config.memory, kernel.imageSize + 2n * initrdSize);
+  checkMemory({ ram: config.memory, image: kernel.imageSize, initrd: initrdSize });
   const bootArguments = hostArguments(config);
   return withRunFolder(job.cache, async (folder) => {
     const prepare = config.core === "on" ? prepareWithCore : prepareStock;

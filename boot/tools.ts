@@ -28,6 +28,7 @@ export interface Toolchain {
   readonly objcopy: Tool;
   readonly objdump: Tool;
   readonly nm: Tool;
+  readonly addr2line: Tool;
 }
 
 /** The programs that boot/ uses. Each is looked for, and fetched where it is missing, when it is first asked for. */
@@ -76,8 +77,9 @@ export const toolchainKit: Kit<keyof Toolchain> = {
     objcopy: `${cross}objcopy`,
     objdump: `${cross}objdump`,
     nm: `${cross}nm`,
+    addr2line: `${cross}addr2line`,
   },
-  oldest: { gcc: [12], ld: [2, 38], objcopy: [2, 38], objdump: [2, 38], nm: [2, 38] },
+  oldest: { gcc: [12], ld: [2, 38], objcopy: [2, 38], objdump: [2, 38], nm: [2, 38], addr2line: [2, 38] },
   packages: {
     purpose: "the arm64 compiler",
     names: nativeIsArm64

@@ -2,17 +2,18 @@
  * Start of the core on the first CPU, and of every CPU: checks what the boot tool says, gives each principal its
  * memory, and sets the EL2 registers for the host (the values of arch/arm64/include/asm/el2_setup.h).
  */
-import { BOOT_INFO, MAX_CPUS, MAX_VMS, PROFILE } from "./layout";
-import { bootInfo, BootInfo, coreState } from "./bootinfo";
+
+import { bootInfo, coreState } from "./bootinfo";
 import { CPTR_RES1, CPTR_TSM, CPTR_TZ, ZCR_ALL } from "./fpsimd";
 import { hostVttbr } from "./hostmap";
 import { MAX_PIN_PAGES } from "./hostmem";
+import { MAX_CPUS, MAX_VMS, PROFILE } from "./layout";
 import { acquire, LOCK_PSCI, release } from "./lock";
 import {
-  ic_iallu,
-  isb,
   dsb_ish,
   dsb_nsh,
+  ic_iallu,
+  isb,
   mrs_icc_sre_el2,
   mrs_ich_vtr_el2,
   mrs_id_aa64dfr0_el1,
@@ -56,11 +57,10 @@ import {
   msr_vttbr_el2,
   msr_zcr_el2,
   pt_zero,
-  s2page_write,
   tlbi_alle1is,
 } from "./machine";
 import {
-  Cpu,
+  type Cpu,
   FEATURE_A32_EL0,
   FEATURE_AMU,
   FEATURE_FGT,
@@ -79,8 +79,8 @@ import {
 } from "./percpu";
 import { vtcrFor } from "./pgtable";
 import { poolInit } from "./pool";
-import { profile, Profile } from "./profile";
-import { OWNER_CORE, OWNER_HOST, setOwner, s2pageIndex } from "./s2page";
+import { type Profile, profile } from "./profile";
+import { OWNER_CORE, OWNER_HOST, s2pageIndex, setOwner } from "./s2page";
 import { Event, Panic, panic, trace } from "./trace";
 import { CNTHCTL_HOST, HCR_HOST } from "./vcpu";
 
@@ -119,23 +119,37 @@ function checkBootInfo(): bool {
   const ramEnd = info.ramBase + (info.ramPages << 12);
   const rootPages = <u64>MAX_VMS * 2;
   const tablePages = (info.ramPages + 511) >> 9;
-  return info.cpus >= 1 && info.cpus <= MAX_CPUS
-    && (info.ramBase & 0xfff) == 0 && info.ramPages >> 36 == 0 && ramEnd >> 48 == 0
-    && (info.coreBase & 0x1f_ffff) == 0 && (info.corePages & 511) == 0
-    && info.coreBase >= info.ramBase && (info.coreBase - info.ramBase) >> 12 <= info.ramPages
-    && info.corePages <= info.ramPages - ((info.coreBase - info.ramBase) >> 12)
-    && (info.rootsBase & 0x1fff) == 0 && inCore(info.rootsBase, rootPages)
-    && inCore(info.s2pageBase, tablePages) && inCore(info.poolBase, info.poolPages)
-    && info.rootsBase + (rootPages << 12) <= info.s2pageBase
-    && info.s2pageBase + (tablePages << 12) <= info.poolBase
-    && info.privateVms <= 1 && checkProfile();
+  return (
+    info.cpus >= 1 &&
+    info.cpus <= MAX_CPUS &&
+    (info.ramBase & 0xfff) == 0 &&
+    info.ramPages >> 36 == 0 &&
+    ramEnd >> 48 == 0 &&
+    (info.coreBase & 0x1f_ffff) == 0 &&
+    (info.corePages & 511) == 0 &&
+    info.coreBase >= info.ramBase &&
+    (info.coreBase - info.ramBase) >> 12 <= info.ramPages &&
+    info.corePages <= info.ramPages - ((info.coreBase - info.ramBase) >> 12) &&
+    (info.rootsBase & 0x1fff) == 0 &&
+    inCore(info.rootsBase, rootPages) &&
+    inCore(info.s2pageBase, tablePages) &&
+    inCore(info.poolBase, info.poolPages) &&
+    info.rootsBase + (rootPages << 12) <= info.s2pageBase &&
+    info.s2pageBase + (tablePages << 12) <= info.poolBase &&
+    info.privateVms <= 1 &&
+    checkProfile()
+  );
 }
 
 /** True when no field of the profile leads out of its structure, by the size of the largest member. */
 function checkProfile(): bool {
   const limit = MAX_PIN_PAGES << 11;
-  let sane = profile.vcpuSize <= limit && profile.kvmSize <= limit && profile.vcpuSize >= 1024
-    && profile.kvmSize >= 1024 && ((profile.vcpuSize | profile.kvmSize) & 7) == 0;
+  let sane =
+    profile.vcpuSize <= limit &&
+    profile.kvmSize <= limit &&
+    profile.vcpuSize >= 1024 &&
+    profile.kvmSize >= 1024 &&
+    ((profile.vcpuSize | profile.kvmSize) & 7) == 0;
   for (let at = offsetof<Profile>("createdVcpus"); at < offsetof<Profile>("dbgBcr"); at += 8) {
     sane = sane && load<u64>(PROFILE + at) <= profile.kvmSize - 64;
   }
@@ -180,7 +194,8 @@ function detect(cpu: Cpu): void {
   if (idField(mmfr3, 0) != 0) features |= FEATURE_TCR2;
   if (idField(mmfr3, 8) != 0) features |= FEATURE_S1PIE;
   if (idField(mmfr3, 16) != 0) features |= FEATURE_S1POE;
-  if (((isar1 >> 4) & 0xff) != 0 || (isar1 >> 24 & 0xff) != 0 || ((isar2 >> 8) & 0xff) != 0) features |= FEATURE_PAUTH;
+  if (((isar1 >> 4) & 0xff) != 0 || ((isar1 >> 24) & 0xff) != 0 || ((isar2 >> 8) & 0xff) != 0)
+    features |= FEATURE_PAUTH;
   cpu.features = features;
   cpu.lastBreakpoint = idField(dfr0, 12);
   cpu.lastWatchpoint = idField(dfr0, 20);
@@ -207,7 +222,7 @@ function setFineGrainedTraps(cpu: Cpu): void {
   if ((cpu.features & FEATURE_SME) != 0) registers |= (1 << 54) | (1 << 55);
   if ((cpu.features & FEATURE_S1PIE) != 0) registers |= (1 << 57) | (1 << 58);
   if ((cpu.features & FEATURE_S1POE) != 0) registers |= 1 << 59;
-  const debug: u64 = idField(mrs_id_aa64dfr0_el1(), 32) >= 3 ? <u64>1 << 62 : 0;
+  const debug: u64 = idField(mrs_id_aa64dfr0_el1(), 32) >= 3 ? (<u64>1) << 62 : 0;
   msr_hdfgrtr_el2(debug);
   msr_hdfgwtr_el2(debug);
   msr_hfgrtr_el2(registers);

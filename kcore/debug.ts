@@ -7,306 +7,494 @@ import { HOST_DEBUG } from "./layout";
 import {
   host_read64,
   host_write64,
-  mrs_mdccint_el1,
-  msr_mdccint_el1,
   mrs_dbgbcr0_el1,
-  msr_dbgbcr0_el1,
   mrs_dbgbcr1_el1,
-  msr_dbgbcr1_el1,
   mrs_dbgbcr2_el1,
-  msr_dbgbcr2_el1,
   mrs_dbgbcr3_el1,
-  msr_dbgbcr3_el1,
   mrs_dbgbcr4_el1,
-  msr_dbgbcr4_el1,
   mrs_dbgbcr5_el1,
-  msr_dbgbcr5_el1,
   mrs_dbgbcr6_el1,
-  msr_dbgbcr6_el1,
   mrs_dbgbcr7_el1,
-  msr_dbgbcr7_el1,
   mrs_dbgbcr8_el1,
-  msr_dbgbcr8_el1,
   mrs_dbgbcr9_el1,
-  msr_dbgbcr9_el1,
   mrs_dbgbcr10_el1,
-  msr_dbgbcr10_el1,
   mrs_dbgbcr11_el1,
-  msr_dbgbcr11_el1,
   mrs_dbgbcr12_el1,
-  msr_dbgbcr12_el1,
   mrs_dbgbcr13_el1,
-  msr_dbgbcr13_el1,
   mrs_dbgbcr14_el1,
-  msr_dbgbcr14_el1,
   mrs_dbgbcr15_el1,
-  msr_dbgbcr15_el1,
   mrs_dbgbvr0_el1,
-  msr_dbgbvr0_el1,
   mrs_dbgbvr1_el1,
-  msr_dbgbvr1_el1,
   mrs_dbgbvr2_el1,
-  msr_dbgbvr2_el1,
   mrs_dbgbvr3_el1,
-  msr_dbgbvr3_el1,
   mrs_dbgbvr4_el1,
-  msr_dbgbvr4_el1,
   mrs_dbgbvr5_el1,
-  msr_dbgbvr5_el1,
   mrs_dbgbvr6_el1,
-  msr_dbgbvr6_el1,
   mrs_dbgbvr7_el1,
-  msr_dbgbvr7_el1,
   mrs_dbgbvr8_el1,
-  msr_dbgbvr8_el1,
   mrs_dbgbvr9_el1,
-  msr_dbgbvr9_el1,
   mrs_dbgbvr10_el1,
-  msr_dbgbvr10_el1,
   mrs_dbgbvr11_el1,
-  msr_dbgbvr11_el1,
   mrs_dbgbvr12_el1,
-  msr_dbgbvr12_el1,
   mrs_dbgbvr13_el1,
-  msr_dbgbvr13_el1,
   mrs_dbgbvr14_el1,
-  msr_dbgbvr14_el1,
   mrs_dbgbvr15_el1,
-  msr_dbgbvr15_el1,
   mrs_dbgwcr0_el1,
-  msr_dbgwcr0_el1,
   mrs_dbgwcr1_el1,
-  msr_dbgwcr1_el1,
   mrs_dbgwcr2_el1,
-  msr_dbgwcr2_el1,
   mrs_dbgwcr3_el1,
-  msr_dbgwcr3_el1,
   mrs_dbgwcr4_el1,
-  msr_dbgwcr4_el1,
   mrs_dbgwcr5_el1,
-  msr_dbgwcr5_el1,
   mrs_dbgwcr6_el1,
-  msr_dbgwcr6_el1,
   mrs_dbgwcr7_el1,
-  msr_dbgwcr7_el1,
   mrs_dbgwcr8_el1,
-  msr_dbgwcr8_el1,
   mrs_dbgwcr9_el1,
-  msr_dbgwcr9_el1,
   mrs_dbgwcr10_el1,
-  msr_dbgwcr10_el1,
   mrs_dbgwcr11_el1,
-  msr_dbgwcr11_el1,
   mrs_dbgwcr12_el1,
-  msr_dbgwcr12_el1,
   mrs_dbgwcr13_el1,
-  msr_dbgwcr13_el1,
   mrs_dbgwcr14_el1,
-  msr_dbgwcr14_el1,
   mrs_dbgwcr15_el1,
-  msr_dbgwcr15_el1,
   mrs_dbgwvr0_el1,
-  msr_dbgwvr0_el1,
   mrs_dbgwvr1_el1,
-  msr_dbgwvr1_el1,
   mrs_dbgwvr2_el1,
-  msr_dbgwvr2_el1,
   mrs_dbgwvr3_el1,
-  msr_dbgwvr3_el1,
   mrs_dbgwvr4_el1,
-  msr_dbgwvr4_el1,
   mrs_dbgwvr5_el1,
-  msr_dbgwvr5_el1,
   mrs_dbgwvr6_el1,
-  msr_dbgwvr6_el1,
   mrs_dbgwvr7_el1,
-  msr_dbgwvr7_el1,
   mrs_dbgwvr8_el1,
-  msr_dbgwvr8_el1,
   mrs_dbgwvr9_el1,
-  msr_dbgwvr9_el1,
   mrs_dbgwvr10_el1,
-  msr_dbgwvr10_el1,
   mrs_dbgwvr11_el1,
-  msr_dbgwvr11_el1,
   mrs_dbgwvr12_el1,
-  msr_dbgwvr12_el1,
   mrs_dbgwvr13_el1,
-  msr_dbgwvr13_el1,
   mrs_dbgwvr14_el1,
-  msr_dbgwvr14_el1,
   mrs_dbgwvr15_el1,
+  mrs_mdccint_el1,
+  msr_dbgbcr0_el1,
+  msr_dbgbcr1_el1,
+  msr_dbgbcr2_el1,
+  msr_dbgbcr3_el1,
+  msr_dbgbcr4_el1,
+  msr_dbgbcr5_el1,
+  msr_dbgbcr6_el1,
+  msr_dbgbcr7_el1,
+  msr_dbgbcr8_el1,
+  msr_dbgbcr9_el1,
+  msr_dbgbcr10_el1,
+  msr_dbgbcr11_el1,
+  msr_dbgbcr12_el1,
+  msr_dbgbcr13_el1,
+  msr_dbgbcr14_el1,
+  msr_dbgbcr15_el1,
+  msr_dbgbvr0_el1,
+  msr_dbgbvr1_el1,
+  msr_dbgbvr2_el1,
+  msr_dbgbvr3_el1,
+  msr_dbgbvr4_el1,
+  msr_dbgbvr5_el1,
+  msr_dbgbvr6_el1,
+  msr_dbgbvr7_el1,
+  msr_dbgbvr8_el1,
+  msr_dbgbvr9_el1,
+  msr_dbgbvr10_el1,
+  msr_dbgbvr11_el1,
+  msr_dbgbvr12_el1,
+  msr_dbgbvr13_el1,
+  msr_dbgbvr14_el1,
+  msr_dbgbvr15_el1,
+  msr_dbgwcr0_el1,
+  msr_dbgwcr1_el1,
+  msr_dbgwcr2_el1,
+  msr_dbgwcr3_el1,
+  msr_dbgwcr4_el1,
+  msr_dbgwcr5_el1,
+  msr_dbgwcr6_el1,
+  msr_dbgwcr7_el1,
+  msr_dbgwcr8_el1,
+  msr_dbgwcr9_el1,
+  msr_dbgwcr10_el1,
+  msr_dbgwcr11_el1,
+  msr_dbgwcr12_el1,
+  msr_dbgwcr13_el1,
+  msr_dbgwcr14_el1,
+  msr_dbgwcr15_el1,
+  msr_dbgwvr0_el1,
+  msr_dbgwvr1_el1,
+  msr_dbgwvr2_el1,
+  msr_dbgwvr3_el1,
+  msr_dbgwvr4_el1,
+  msr_dbgwvr5_el1,
+  msr_dbgwvr6_el1,
+  msr_dbgwvr7_el1,
+  msr_dbgwvr8_el1,
+  msr_dbgwvr9_el1,
+  msr_dbgwvr10_el1,
+  msr_dbgwvr11_el1,
+  msr_dbgwvr12_el1,
+  msr_dbgwvr13_el1,
+  msr_dbgwvr14_el1,
   msr_dbgwvr15_el1,
+  msr_mdccint_el1,
 } from "./machine";
-import { Cpu } from "./percpu";
+import type { Cpu } from "./percpu";
 import { profile } from "./profile";
-import { Vcpu } from "./records";
+import type { Vcpu } from "./records";
 
 function readDbgbcr(n: u32): u64 {
   switch (n) {
-    case 0: return mrs_dbgbcr0_el1();
-    case 1: return mrs_dbgbcr1_el1();
-    case 2: return mrs_dbgbcr2_el1();
-    case 3: return mrs_dbgbcr3_el1();
-    case 4: return mrs_dbgbcr4_el1();
-    case 5: return mrs_dbgbcr5_el1();
-    case 6: return mrs_dbgbcr6_el1();
-    case 7: return mrs_dbgbcr7_el1();
-    case 8: return mrs_dbgbcr8_el1();
-    case 9: return mrs_dbgbcr9_el1();
-    case 10: return mrs_dbgbcr10_el1();
-    case 11: return mrs_dbgbcr11_el1();
-    case 12: return mrs_dbgbcr12_el1();
-    case 13: return mrs_dbgbcr13_el1();
-    case 14: return mrs_dbgbcr14_el1();
-    default: return mrs_dbgbcr15_el1();
+    case 0:
+      return mrs_dbgbcr0_el1();
+    case 1:
+      return mrs_dbgbcr1_el1();
+    case 2:
+      return mrs_dbgbcr2_el1();
+    case 3:
+      return mrs_dbgbcr3_el1();
+    case 4:
+      return mrs_dbgbcr4_el1();
+    case 5:
+      return mrs_dbgbcr5_el1();
+    case 6:
+      return mrs_dbgbcr6_el1();
+    case 7:
+      return mrs_dbgbcr7_el1();
+    case 8:
+      return mrs_dbgbcr8_el1();
+    case 9:
+      return mrs_dbgbcr9_el1();
+    case 10:
+      return mrs_dbgbcr10_el1();
+    case 11:
+      return mrs_dbgbcr11_el1();
+    case 12:
+      return mrs_dbgbcr12_el1();
+    case 13:
+      return mrs_dbgbcr13_el1();
+    case 14:
+      return mrs_dbgbcr14_el1();
+    default:
+      return mrs_dbgbcr15_el1();
   }
 }
 
 function writeDbgbcr(n: u32, value: u64): void {
   switch (n) {
-    case 0: msr_dbgbcr0_el1(value); break;
-    case 1: msr_dbgbcr1_el1(value); break;
-    case 2: msr_dbgbcr2_el1(value); break;
-    case 3: msr_dbgbcr3_el1(value); break;
-    case 4: msr_dbgbcr4_el1(value); break;
-    case 5: msr_dbgbcr5_el1(value); break;
-    case 6: msr_dbgbcr6_el1(value); break;
-    case 7: msr_dbgbcr7_el1(value); break;
-    case 8: msr_dbgbcr8_el1(value); break;
-    case 9: msr_dbgbcr9_el1(value); break;
-    case 10: msr_dbgbcr10_el1(value); break;
-    case 11: msr_dbgbcr11_el1(value); break;
-    case 12: msr_dbgbcr12_el1(value); break;
-    case 13: msr_dbgbcr13_el1(value); break;
-    case 14: msr_dbgbcr14_el1(value); break;
-    default: msr_dbgbcr15_el1(value);
+    case 0:
+      msr_dbgbcr0_el1(value);
+      break;
+    case 1:
+      msr_dbgbcr1_el1(value);
+      break;
+    case 2:
+      msr_dbgbcr2_el1(value);
+      break;
+    case 3:
+      msr_dbgbcr3_el1(value);
+      break;
+    case 4:
+      msr_dbgbcr4_el1(value);
+      break;
+    case 5:
+      msr_dbgbcr5_el1(value);
+      break;
+    case 6:
+      msr_dbgbcr6_el1(value);
+      break;
+    case 7:
+      msr_dbgbcr7_el1(value);
+      break;
+    case 8:
+      msr_dbgbcr8_el1(value);
+      break;
+    case 9:
+      msr_dbgbcr9_el1(value);
+      break;
+    case 10:
+      msr_dbgbcr10_el1(value);
+      break;
+    case 11:
+      msr_dbgbcr11_el1(value);
+      break;
+    case 12:
+      msr_dbgbcr12_el1(value);
+      break;
+    case 13:
+      msr_dbgbcr13_el1(value);
+      break;
+    case 14:
+      msr_dbgbcr14_el1(value);
+      break;
+    default:
+      msr_dbgbcr15_el1(value);
   }
 }
 
 function readDbgbvr(n: u32): u64 {
   switch (n) {
-    case 0: return mrs_dbgbvr0_el1();
-    case 1: return mrs_dbgbvr1_el1();
-    case 2: return mrs_dbgbvr2_el1();
-    case 3: return mrs_dbgbvr3_el1();
-    case 4: return mrs_dbgbvr4_el1();
-    case 5: return mrs_dbgbvr5_el1();
-    case 6: return mrs_dbgbvr6_el1();
-    case 7: return mrs_dbgbvr7_el1();
-    case 8: return mrs_dbgbvr8_el1();
-    case 9: return mrs_dbgbvr9_el1();
-    case 10: return mrs_dbgbvr10_el1();
-    case 11: return mrs_dbgbvr11_el1();
-    case 12: return mrs_dbgbvr12_el1();
-    case 13: return mrs_dbgbvr13_el1();
-    case 14: return mrs_dbgbvr14_el1();
-    default: return mrs_dbgbvr15_el1();
+    case 0:
+      return mrs_dbgbvr0_el1();
+    case 1:
+      return mrs_dbgbvr1_el1();
+    case 2:
+      return mrs_dbgbvr2_el1();
+    case 3:
+      return mrs_dbgbvr3_el1();
+    case 4:
+      return mrs_dbgbvr4_el1();
+    case 5:
+      return mrs_dbgbvr5_el1();
+    case 6:
+      return mrs_dbgbvr6_el1();
+    case 7:
+      return mrs_dbgbvr7_el1();
+    case 8:
+      return mrs_dbgbvr8_el1();
+    case 9:
+      return mrs_dbgbvr9_el1();
+    case 10:
+      return mrs_dbgbvr10_el1();
+    case 11:
+      return mrs_dbgbvr11_el1();
+    case 12:
+      return mrs_dbgbvr12_el1();
+    case 13:
+      return mrs_dbgbvr13_el1();
+    case 14:
+      return mrs_dbgbvr14_el1();
+    default:
+      return mrs_dbgbvr15_el1();
   }
 }
 
 function writeDbgbvr(n: u32, value: u64): void {
   switch (n) {
-    case 0: msr_dbgbvr0_el1(value); break;
-    case 1: msr_dbgbvr1_el1(value); break;
-    case 2: msr_dbgbvr2_el1(value); break;
-    case 3: msr_dbgbvr3_el1(value); break;
-    case 4: msr_dbgbvr4_el1(value); break;
-    case 5: msr_dbgbvr5_el1(value); break;
-    case 6: msr_dbgbvr6_el1(value); break;
-    case 7: msr_dbgbvr7_el1(value); break;
-    case 8: msr_dbgbvr8_el1(value); break;
-    case 9: msr_dbgbvr9_el1(value); break;
-    case 10: msr_dbgbvr10_el1(value); break;
-    case 11: msr_dbgbvr11_el1(value); break;
-    case 12: msr_dbgbvr12_el1(value); break;
-    case 13: msr_dbgbvr13_el1(value); break;
-    case 14: msr_dbgbvr14_el1(value); break;
-    default: msr_dbgbvr15_el1(value);
+    case 0:
+      msr_dbgbvr0_el1(value);
+      break;
+    case 1:
+      msr_dbgbvr1_el1(value);
+      break;
+    case 2:
+      msr_dbgbvr2_el1(value);
+      break;
+    case 3:
+      msr_dbgbvr3_el1(value);
+      break;
+    case 4:
+      msr_dbgbvr4_el1(value);
+      break;
+    case 5:
+      msr_dbgbvr5_el1(value);
+      break;
+    case 6:
+      msr_dbgbvr6_el1(value);
+      break;
+    case 7:
+      msr_dbgbvr7_el1(value);
+      break;
+    case 8:
+      msr_dbgbvr8_el1(value);
+      break;
+    case 9:
+      msr_dbgbvr9_el1(value);
+      break;
+    case 10:
+      msr_dbgbvr10_el1(value);
+      break;
+    case 11:
+      msr_dbgbvr11_el1(value);
+      break;
+    case 12:
+      msr_dbgbvr12_el1(value);
+      break;
+    case 13:
+      msr_dbgbvr13_el1(value);
+      break;
+    case 14:
+      msr_dbgbvr14_el1(value);
+      break;
+    default:
+      msr_dbgbvr15_el1(value);
   }
 }
 
 function readDbgwcr(n: u32): u64 {
   switch (n) {
-    case 0: return mrs_dbgwcr0_el1();
-    case 1: return mrs_dbgwcr1_el1();
-    case 2: return mrs_dbgwcr2_el1();
-    case 3: return mrs_dbgwcr3_el1();
-    case 4: return mrs_dbgwcr4_el1();
-    case 5: return mrs_dbgwcr5_el1();
-    case 6: return mrs_dbgwcr6_el1();
-    case 7: return mrs_dbgwcr7_el1();
-    case 8: return mrs_dbgwcr8_el1();
-    case 9: return mrs_dbgwcr9_el1();
-    case 10: return mrs_dbgwcr10_el1();
-    case 11: return mrs_dbgwcr11_el1();
-    case 12: return mrs_dbgwcr12_el1();
-    case 13: return mrs_dbgwcr13_el1();
-    case 14: return mrs_dbgwcr14_el1();
-    default: return mrs_dbgwcr15_el1();
+    case 0:
+      return mrs_dbgwcr0_el1();
+    case 1:
+      return mrs_dbgwcr1_el1();
+    case 2:
+      return mrs_dbgwcr2_el1();
+    case 3:
+      return mrs_dbgwcr3_el1();
+    case 4:
+      return mrs_dbgwcr4_el1();
+    case 5:
+      return mrs_dbgwcr5_el1();
+    case 6:
+      return mrs_dbgwcr6_el1();
+    case 7:
+      return mrs_dbgwcr7_el1();
+    case 8:
+      return mrs_dbgwcr8_el1();
+    case 9:
+      return mrs_dbgwcr9_el1();
+    case 10:
+      return mrs_dbgwcr10_el1();
+    case 11:
+      return mrs_dbgwcr11_el1();
+    case 12:
+      return mrs_dbgwcr12_el1();
+    case 13:
+      return mrs_dbgwcr13_el1();
+    case 14:
+      return mrs_dbgwcr14_el1();
+    default:
+      return mrs_dbgwcr15_el1();
   }
 }
 
 function writeDbgwcr(n: u32, value: u64): void {
   switch (n) {
-    case 0: msr_dbgwcr0_el1(value); break;
-    case 1: msr_dbgwcr1_el1(value); break;
-    case 2: msr_dbgwcr2_el1(value); break;
-    case 3: msr_dbgwcr3_el1(value); break;
-    case 4: msr_dbgwcr4_el1(value); break;
-    case 5: msr_dbgwcr5_el1(value); break;
-    case 6: msr_dbgwcr6_el1(value); break;
-    case 7: msr_dbgwcr7_el1(value); break;
-    case 8: msr_dbgwcr8_el1(value); break;
-    case 9: msr_dbgwcr9_el1(value); break;
-    case 10: msr_dbgwcr10_el1(value); break;
-    case 11: msr_dbgwcr11_el1(value); break;
-    case 12: msr_dbgwcr12_el1(value); break;
-    case 13: msr_dbgwcr13_el1(value); break;
-    case 14: msr_dbgwcr14_el1(value); break;
-    default: msr_dbgwcr15_el1(value);
+    case 0:
+      msr_dbgwcr0_el1(value);
+      break;
+    case 1:
+      msr_dbgwcr1_el1(value);
+      break;
+    case 2:
+      msr_dbgwcr2_el1(value);
+      break;
+    case 3:
+      msr_dbgwcr3_el1(value);
+      break;
+    case 4:
+      msr_dbgwcr4_el1(value);
+      break;
+    case 5:
+      msr_dbgwcr5_el1(value);
+      break;
+    case 6:
+      msr_dbgwcr6_el1(value);
+      break;
+    case 7:
+      msr_dbgwcr7_el1(value);
+      break;
+    case 8:
+      msr_dbgwcr8_el1(value);
+      break;
+    case 9:
+      msr_dbgwcr9_el1(value);
+      break;
+    case 10:
+      msr_dbgwcr10_el1(value);
+      break;
+    case 11:
+      msr_dbgwcr11_el1(value);
+      break;
+    case 12:
+      msr_dbgwcr12_el1(value);
+      break;
+    case 13:
+      msr_dbgwcr13_el1(value);
+      break;
+    case 14:
+      msr_dbgwcr14_el1(value);
+      break;
+    default:
+      msr_dbgwcr15_el1(value);
   }
 }
 
 function readDbgwvr(n: u32): u64 {
   switch (n) {
-    case 0: return mrs_dbgwvr0_el1();
-    case 1: return mrs_dbgwvr1_el1();
-    case 2: return mrs_dbgwvr2_el1();
-    case 3: return mrs_dbgwvr3_el1();
-    case 4: return mrs_dbgwvr4_el1();
-    case 5: return mrs_dbgwvr5_el1();
-    case 6: return mrs_dbgwvr6_el1();
-    case 7: return mrs_dbgwvr7_el1();
-    case 8: return mrs_dbgwvr8_el1();
-    case 9: return mrs_dbgwvr9_el1();
-    case 10: return mrs_dbgwvr10_el1();
-    case 11: return mrs_dbgwvr11_el1();
-    case 12: return mrs_dbgwvr12_el1();
-    case 13: return mrs_dbgwvr13_el1();
-    case 14: return mrs_dbgwvr14_el1();
-    default: return mrs_dbgwvr15_el1();
+    case 0:
+      return mrs_dbgwvr0_el1();
+    case 1:
+      return mrs_dbgwvr1_el1();
+    case 2:
+      return mrs_dbgwvr2_el1();
+    case 3:
+      return mrs_dbgwvr3_el1();
+    case 4:
+      return mrs_dbgwvr4_el1();
+    case 5:
+      return mrs_dbgwvr5_el1();
+    case 6:
+      return mrs_dbgwvr6_el1();
+    case 7:
+      return mrs_dbgwvr7_el1();
+    case 8:
+      return mrs_dbgwvr8_el1();
+    case 9:
+      return mrs_dbgwvr9_el1();
+    case 10:
+      return mrs_dbgwvr10_el1();
+    case 11:
+      return mrs_dbgwvr11_el1();
+    case 12:
+      return mrs_dbgwvr12_el1();
+    case 13:
+      return mrs_dbgwvr13_el1();
+    case 14:
+      return mrs_dbgwvr14_el1();
+    default:
+      return mrs_dbgwvr15_el1();
   }
 }
 
 function writeDbgwvr(n: u32, value: u64): void {
   switch (n) {
-    case 0: msr_dbgwvr0_el1(value); break;
-    case 1: msr_dbgwvr1_el1(value); break;
-    case 2: msr_dbgwvr2_el1(value); break;
-    case 3: msr_dbgwvr3_el1(value); break;
-    case 4: msr_dbgwvr4_el1(value); break;
-    case 5: msr_dbgwvr5_el1(value); break;
-    case 6: msr_dbgwvr6_el1(value); break;
-    case 7: msr_dbgwvr7_el1(value); break;
-    case 8: msr_dbgwvr8_el1(value); break;
-    case 9: msr_dbgwvr9_el1(value); break;
-    case 10: msr_dbgwvr10_el1(value); break;
-    case 11: msr_dbgwvr11_el1(value); break;
-    case 12: msr_dbgwvr12_el1(value); break;
-    case 13: msr_dbgwvr13_el1(value); break;
-    case 14: msr_dbgwvr14_el1(value); break;
-    default: msr_dbgwvr15_el1(value);
+    case 0:
+      msr_dbgwvr0_el1(value);
+      break;
+    case 1:
+      msr_dbgwvr1_el1(value);
+      break;
+    case 2:
+      msr_dbgwvr2_el1(value);
+      break;
+    case 3:
+      msr_dbgwvr3_el1(value);
+      break;
+    case 4:
+      msr_dbgwvr4_el1(value);
+      break;
+    case 5:
+      msr_dbgwvr5_el1(value);
+      break;
+    case 6:
+      msr_dbgwvr6_el1(value);
+      break;
+    case 7:
+      msr_dbgwvr7_el1(value);
+      break;
+    case 8:
+      msr_dbgwvr8_el1(value);
+      break;
+    case 9:
+      msr_dbgwvr9_el1(value);
+      break;
+    case 10:
+      msr_dbgwvr10_el1(value);
+      break;
+    case 11:
+      msr_dbgwvr11_el1(value);
+      break;
+    case 12:
+      msr_dbgwvr12_el1(value);
+      break;
+    case 13:
+      msr_dbgwvr13_el1(value);
+      break;
+    case 14:
+      msr_dbgwvr14_el1(value);
+      break;
+    default:
+      msr_dbgwvr15_el1(value);
   }
 }
 
@@ -317,11 +505,13 @@ const BANK: u64 = 128;
 function guestDebug(vcpu: Vcpu): u64 {
   const offset = host_read64(vcpu.pa + profile.debugPtr) - vcpu.hva;
   const size = 4 * BANK + (profile.dbgBcr | profile.dbgBvr | profile.dbgWcr | profile.dbgWvr);
-  return offset < profile.vcpuSize && offset + size <= profile.vcpuSize && (offset & 7) == 0 ? vcpu.pa + offset : 0;
+  return offset < profile.vcpuSize && offset + size <= profile.vcpuSize && (offset & 7) == 0
+    ? vcpu.pa + offset
+    : 0;
 }
 
 function hostDebug(cpu: Cpu, bank: u32, n: u32): usize {
-  return changetype<usize>(cpu) + HOST_DEBUG + (<usize>bank << 7) + (<usize>n << 3);
+  return changetype<usize>(cpu) + HOST_DEBUG + ((<usize>bank) << 7) + ((<usize>n) << 3);
 }
 
 /** Puts the host's registers away and loads the guest's. */

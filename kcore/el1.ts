@@ -24,8 +24,8 @@ import {
   mrs_sctlr_el1,
   mrs_sp_el1,
   mrs_spsr_el1,
-  mrs_tcr2_el1,
   mrs_tcr_el1,
+  mrs_tcr2_el1,
   mrs_tpidr_el0,
   mrs_tpidr_el1,
   mrs_tpidrro_el0,
@@ -51,8 +51,8 @@ import {
   msr_sctlr_el1,
   msr_sp_el1,
   msr_spsr_el1,
-  msr_tcr2_el1,
   msr_tcr_el1,
+  msr_tcr2_el1,
   msr_tpidr_el0,
   msr_tpidr_el1,
   msr_tpidrro_el0,
@@ -61,7 +61,7 @@ import {
   msr_vbar_el1,
   msr_vmpidr_el2,
 } from "./machine";
-import { Cpu, FEATURE_S1PIE, FEATURE_S1POE, FEATURE_TCR2 } from "./percpu";
+import { type Cpu, FEATURE_S1PIE, FEATURE_S1POE, FEATURE_TCR2 } from "./percpu";
 import { profile } from "./profile";
 
 /** Puts the host's registers away. */

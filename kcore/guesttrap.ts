@@ -2,12 +2,21 @@
  * Traps from a guest: what the core answers itself, and what it hands to the host.
  */
 import { loadGuestFp } from "./fpsimd";
-import { at_s1e1r, host_write64, isb, mrs_esr_el2, mrs_far_el2, mrs_hpfar_el2, mrs_par_el1, msr_par_el1 } from "./machine";
+import {
+  at_s1e1r,
+  host_write64,
+  isb,
+  mrs_esr_el2,
+  mrs_far_el2,
+  mrs_hpfar_el2,
+  mrs_par_el1,
+  msr_par_el1,
+} from "./machine";
 import { Fill, fill } from "./memory";
-import { Cpu, setHostReg } from "./percpu";
+import { type Cpu, setHostReg } from "./percpu";
 import { PTE_ADDRESS } from "./pgtable";
 import { profile } from "./profile";
-import { FAULT_EXECUTE, FAULT_PRESENT, FAULT_WRITE, Vcpu, vcpuOf, vmOf } from "./records";
+import { FAULT_EXECUTE, FAULT_PRESENT, FAULT_WRITE, type Vcpu, vcpuOf, vmOf } from "./records";
 import { Event, traceExit } from "./trace";
 import { Exit, leaveGuest } from "./vcpu";
 import { letVcpuGo } from "./vm";
@@ -94,7 +103,7 @@ function reportFault(vcpu: Vcpu, esr: u64, far: u64, hpfar: u64): void {
  * there, where it proposed one that it may only read.
  */
 export function writeSyndrome(esr: u64): u64 {
-  return (esr & ~((<u64>0x3f << 26) | ISS_ISV)) | (Class.DATA_ABORT_LOWER << 26) | ISS_WNR;
+  return (esr & ~(((<u64>0x3f) << 26) | ISS_ISV)) | (Class.DATA_ABORT_LOWER << 26) | ISS_WNR;
 }
 
 /** A stage 2 fault: mapped if the host proposes something suitable, else the host's to handle. */
@@ -122,7 +131,8 @@ function guestAbort(cpu: Cpu, vcpu: Vcpu, esr: u64): u32 {
 function guestSync(cpu: Cpu, vcpu: Vcpu): u32 {
   const esr = mrs_esr_el2();
   const kind = classOf(esr);
-  if (kind == Class.DATA_ABORT_LOWER || kind == Class.INSTRUCTION_ABORT_LOWER) return guestAbort(cpu, vcpu, esr);
+  if (kind == Class.DATA_ABORT_LOWER || kind == Class.INSTRUCTION_ABORT_LOWER)
+    return guestAbort(cpu, vcpu, esr);
   if (kind == Class.FP_ASIMD || (kind == Class.SVE && vcpu.sveVq != 0)) {
     loadGuestFp(cpu, vcpu);
     return RESUME_GUEST;

@@ -4,14 +4,15 @@
  * x0 receives SMCCC_RET_SUCCESS or SMCCC_RET_NOT_SUPPORTED, x1 the result.
  */
 import { ERESTART, SMCCC_RET_NOT_SUPPORTED } from "./errno";
-import { translateRange, pin, unpin } from "./hostmem";
+import { RESUME_GUEST, RESUME_HOST, writeSyndrome } from "./guesttrap";
+import { pin, translateRange, unpin } from "./hostmem";
 import {
   dsb_ish,
   dsb_ishst,
-  ic_ialluis,
-  isb,
   host_read64,
   host_write64,
+  ic_ialluis,
+  isb,
   mrs_elr_el2,
   mrs_ich_vtr_el2,
   msr_cntvoff_el2,
@@ -19,23 +20,13 @@ import {
   tlbi_alle1is,
 } from "./machine";
 import { Fill } from "./memory";
-import { Cpu, hostReg, setHostReg } from "./percpu";
+import { type Cpu, hostReg, setHostReg } from "./percpu";
 import { profile } from "./profile";
 import { vcpuOf } from "./records";
 import { Event, trace, traceExit } from "./trace";
-import { adjustPc, enterGuest, Exit, resolveFault } from "./vcpu";
-import { RESUME_GUEST, RESUME_HOST, writeSyndrome } from "./guesttrap";
+import { adjustPc, Exit, enterGuest, resolveFault } from "./vcpu";
 import { initLrs, restoreVmcrAprs, saveVmcrAprs } from "./vgic";
-import {
-  flushLocal,
-  flushPage,
-  flushRange,
-  holdVcpu,
-  initVcpu,
-  initVm,
-  letVcpuGo,
-  teardownVm,
-} from "./vm";
+import { flushLocal, flushPage, flushRange, holdVcpu, initVcpu, initVm, letVcpuGo, teardownVm } from "./vm";
 
 /** Stub calls of a kernel that has not installed its own vectors (asm/virt.h). */
 const STUB_CALLS: u64 = 8;
@@ -235,7 +226,7 @@ export function hostCall(cpu: Cpu): u32 {
   } else if (call == Call.TLB_FLUSH_VMID_IPA || call == Call.TLB_FLUSH_VMID_IPA_NSH) {
     flushIpa(cpu, a, b, c);
   } else if (call == Call.TLB_FLUSH_VMID) {
-    flush(cpu, a, 0, <u64>1 << 48);
+    flush(cpu, a, 0, (<u64>1) << 48);
   } else if (call == Call.TLB_FLUSH_VMID_RANGE) {
     flush(cpu, a, b, b + (c << 12));
   } else if (call == Call.FLUSH_VM_CONTEXT) {

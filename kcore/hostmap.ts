@@ -51,7 +51,7 @@ function overlaps(a: u64, aSize: u64, b: u64, bSize: u64): bool {
 function mayBeLeaf(ipa: u64, level: u32): bool {
   if (level == 3) return true;
   if (level == 0) return false;
-  const size = <u64>1 << levelShift(level);
+  const size = (<u64>1) << levelShift(level);
   const base = ipa & ~(size - 1);
   if (overlaps(base, size, bootInfo.coreBase, bootInfo.corePages << 12)) return false;
   if (!overlaps(base, size, bootInfo.ramBase, bootInfo.ramPages << 12)) return true;

@@ -28,7 +28,7 @@ import {
   msr_spsr_el2,
 } from "./machine";
 import { mapForHost } from "./memory";
-import { Cpu, hostReg, setHostReg } from "./percpu";
+import { type Cpu, hostReg, setHostReg } from "./percpu";
 import { hostSmc } from "./psci";
 import { isHostPage, isRam, s2pageIndex } from "./s2page";
 import { Event, trace } from "./trace";
@@ -109,8 +109,8 @@ function writeBack(cpu: Cpu, n: u32, offset: i64): bool {
 /** LDP, STP, LDNP, STNP, LDPSW of general registers. */
 function emulatePair(cpu: Cpu, instruction: u32): bool {
   const mode = (instruction >> 23) & 3;
-  const scale: i64 = (instruction >> 31) != 0 ? 8 : 4;
-  const offset = (<i64>(<i32>(instruction << 10) >> 25)) * scale;
+  const scale: i64 = instruction >> 31 != 0 ? 8 : 4;
+  const offset = <i64>(<i32>(instruction << 10) >> 25) * scale;
   if ((mode & 1) != 0 && !writeBack(cpu, field(instruction, 5), offset)) return false;
   if ((instruction & (1 << 22)) != 0) {
     loadZero(cpu, field(instruction, 0));
@@ -153,8 +153,11 @@ function hostAbort(cpu: Cpu, esr: u64): void {
     trace(cpu, Event.PAGE_RETURNED, ipa, far, 0);
     return;
   }
-  const kernelData = classOf(esr) == Class.DATA_ABORT_LOWER && (far & KERNEL_VA) != 0 && (esr & ISS_S1PTW) == 0
-    && !fromUser(mrs_spsr_el2());
+  const kernelData =
+    classOf(esr) == Class.DATA_ABORT_LOWER &&
+    (far & KERNEL_VA) != 0 &&
+    (esr & ISS_S1PTW) == 0 &&
+    !fromUser(mrs_spsr_el2());
   if (outcome == Reclaim.LIVE && kernelData && emulateAccess(cpu, esr)) return;
   trace(cpu, Event.HOST_ABORT_REFUSED, ipa, far, esr);
   injectAbort(esr, far);

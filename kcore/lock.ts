@@ -23,7 +23,7 @@ export const LOCK_PSCI: u32 = 260;
 const SERVING: usize = 4;
 
 function lockAddress(lock: u32): usize {
-  return LOCKS + (<usize>(lock & 511) << 3);
+  return LOCKS + ((<usize>(lock & 511)) << 3);
 }
 
 /** Waits for the lock and takes it. */

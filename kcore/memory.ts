@@ -33,7 +33,7 @@ import {
 } from "./pgtable";
 import { poolFree } from "./pool";
 import { profile } from "./profile";
-import { FAULT_EXECUTE, FAULT_WRITE, Vm, VmState } from "./records";
+import { FAULT_EXECUTE, FAULT_WRITE, type Vm, VmState } from "./records";
 import {
   addUse,
   dropUse,
@@ -86,7 +86,7 @@ function proposal(vm: Vm, ipa: u64): u64 {
     if ((entry & PTE_VALID) == 0) return 0;
     const leaf = level == 3 ? isTable(entry) : !isTable(entry);
     if (leaf) {
-      const offset = ipa & (((<u64>1 << levelShift(level)) - 1) & PTE_ADDRESS);
+      const offset = ipa & ((((<u64>1) << levelShift(level)) - 1) & PTE_ADDRESS);
       const page = (((entry & PTE_ADDRESS) >> levelShift(level)) << levelShift(level)) | offset;
       return (entry & ~(PTE_ADDRESS | LEVEL)) | page | <u64>level;
     }
@@ -165,8 +165,15 @@ function ordinaryLeaf(leaf: u64, pa: u64, level: u32): u64 {
 
 /** Leaf of a private VM: ordinary memory that it may read, write and execute. */
 function privateLeaf(pa: u64, level: u32): u64 {
-  return pa | PTE_MEMATTR_NORMAL | PTE_S2AP_R | PTE_S2AP_W | PTE_SH_INNER | PTE_AF
-    | (level == 3 ? PTE_TABLE | PTE_VALID : PTE_VALID);
+  return (
+    pa |
+    PTE_MEMATTR_NORMAL |
+    PTE_S2AP_R |
+    PTE_S2AP_W |
+    PTE_SH_INNER |
+    PTE_AF |
+    (level == 3 ? PTE_TABLE | PTE_VALID : PTE_VALID)
+  );
 }
 
 /** Lends the block around the page that `leaf` proposes. ABSENT when it must be mapped page by page. */

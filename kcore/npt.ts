@@ -11,12 +11,12 @@ import { levelShift, reach, slotAddress, slotLevel, startLevel, walk } from "./p
 
 /** Root of VM slot `slot`. */
 export function nptRoot(slot: u32): u64 {
-  return bootInfo.rootsBase + (<u64>slot << 13);
+  return bootInfo.rootsBase + ((<u64>slot) << 13);
 }
 
 /** VTTBR_EL2 of VM slot `slot`: its root and its VMID. */
 export function nptVttbr(slot: u32): u64 {
-  return nptRoot(slot) | (<u64>slot << 48);
+  return nptRoot(slot) | ((<u64>slot) << 48);
 }
 
 /** The entry that ends the walk for `ipa` at or above `target`, as `walk` returns it. */

@@ -96,16 +96,16 @@ export const FEATURE_AMU: u64 = 1 << 13;
 
 /** The area of CPU `index`. */
 export function cpuArea(index: u32): Cpu {
-  return changetype<Cpu>(CPU_AREAS | (<usize>(index & 63) << 12));
+  return changetype<Cpu>(CPU_AREAS | ((<usize>(index & 63)) << 12));
 }
 
 /** x`n` of the host, 0 to 30. */
 export function hostReg(cpu: Cpu, n: u32): u64 {
-  return load<u64>(changetype<usize>(cpu) + (<usize>(n & 31) << 3), HOST_FRAME);
+  return load<u64>(changetype<usize>(cpu) + ((<usize>(n & 31)) << 3), HOST_FRAME);
 }
 
 export function setHostReg(cpu: Cpu, n: u32, value: u64): void {
-  store<u64>(changetype<usize>(cpu) + (<usize>(n & 31) << 3), value, HOST_FRAME);
+  store<u64>(changetype<usize>(cpu) + ((<usize>(n & 31)) << 3), value, HOST_FRAME);
 }
 
 /** Linear address of x0..x30 of the host. */

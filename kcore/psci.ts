@@ -3,12 +3,12 @@
  * way of the core (Arm DEN0022 PSCI, DEN0028 SMCCC). Calls outside the list here never reach the firmware, which might
  * be asked to touch memory on the host's behalf.
  */
-import { bootInfo, BOOT_INFO_MPIDR } from "./bootinfo";
+import { BOOT_INFO_MPIDR, bootInfo } from "./bootinfo";
 import { PSCI_RET_ALREADY_ON, PSCI_RET_INVALID_PARAMS, SMCCC_RET_NOT_SUPPORTED } from "./errno";
 import { MAX_CPUS } from "./layout";
 import { acquire, LOCK_PSCI, release } from "./lock";
 import { smc } from "./machine";
-import { Cpu, cpuArea, hostFrame, hostReg, setHostReg } from "./percpu";
+import { type Cpu, cpuArea, hostFrame, hostReg, setHostReg } from "./percpu";
 import { Event, trace } from "./trace";
 
 const SMCCC_64: u64 = 1 << 30;
@@ -35,14 +35,17 @@ function isIn(id: u64, base: u64, count: u64): bool {
 
 /** True for calls that do nothing but report, or mitigate on the calling CPU. */
 function isHarmless(id: u64): bool {
-  return isIn(id, ARCH_BASE, ARCH_FUNCTIONS) || isIn(id, WORKAROUND_FIRST, WORKAROUND_LAST - WORKAROUND_FIRST + 1)
-    || isIn(id & ~SMCCC_64, TRNG_BASE, TRNG_FUNCTIONS);
+  return (
+    isIn(id, ARCH_BASE, ARCH_FUNCTIONS) ||
+    isIn(id, WORKAROUND_FIRST, WORKAROUND_LAST - WORKAROUND_FIRST + 1) ||
+    isIn(id & ~SMCCC_64, TRNG_BASE, TRNG_FUNCTIONS)
+  );
 }
 
 /** Position of the CPU with these affinity fields in the boot tool's list, or `MAX_CPUS`. */
 function cpuIndexOf(mpidr: u64): u32 {
   for (let i: u32 = 0; i < MAX_CPUS && i < <u32>bootInfo.cpus; i++) {
-    if (load<u64>(BOOT_INFO_MPIDR + (<usize>i << 3)) == mpidr) return i;
+    if (load<u64>(BOOT_INFO_MPIDR + ((<usize>i) << 3)) == mpidr) return i;
   }
   return MAX_CPUS;
 }

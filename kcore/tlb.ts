@@ -8,6 +8,7 @@
 import {
   dsb_ish,
   dsb_ishst,
+  dsb_nsh,
   ic_iallu,
   isb,
   mrs_vttbr_el2,
@@ -16,7 +17,6 @@ import {
   tlbi_vmalle1,
   tlbi_vmalle1is,
   tlbi_vmalls12e1is,
-  dsb_nsh,
 } from "./machine";
 
 /** Invalidates, on every CPU, what the translation `vttbr` cached for the page or block that contains `ipa`. */

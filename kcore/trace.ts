@@ -4,10 +4,11 @@
  * Each event is four words: sequence number, CPU and kind; then three values whose meaning depends on the kind.
  * `boot/trace.ts` reads the ring from outside and prints it.
  */
+
+import { bootInfo, type CoreState } from "./bootinfo";
 import { CORE_STATE, PANIC_RECORD, TRACE_EVENTS, TRACE_RING } from "./layout";
-import { bootInfo, CoreState } from "./bootinfo";
 import { halt, mrs_elr_el2, mrs_esr_el2, mrs_far_el2, mrs_hpfar_el2, mrs_spsr_el2 } from "./machine";
-import { Cpu } from "./percpu";
+import type { Cpu } from "./percpu";
 
 /** Kinds of events. `boot/trace.ts` shows the names. */
 export namespace Event {
@@ -57,8 +58,8 @@ export class PanicRecord {
 /** Records an event. */
 export function trace(cpu: Cpu, kind: u32, a: u64, b: u64, c: u64): void {
   const sequence = atomic.add<u32>(CORE_STATE, 1, offsetof<CoreState>("traceNext"));
-  const slot = TRACE_RING | (<usize>(sequence & (TRACE_EVENTS - 1)) << 5);
-  store<u64>(slot, (<u64>sequence << 32) | (cpu.index << 16) | <u64>kind);
+  const slot = TRACE_RING | ((<usize>(sequence & (TRACE_EVENTS - 1))) << 5);
+  store<u64>(slot, ((<u64>sequence) << 32) | (cpu.index << 16) | <u64>kind);
   store<u64>(slot, a, 8);
   store<u64>(slot, b, 16);
   store<u64>(slot, c, 24);

@@ -5,40 +5,42 @@
  * sanitised, so that it can spoil the host's own VM but never reach EL2. The order of the steps follows
  * arch/arm64/kvm/hyp/nvhe/switch.c, whose behaviour the host expects.
  */
+
+import { coreState } from "./bootinfo";
 import { loadGuestDebug, saveGuestDebug } from "./debug";
 import { loadGuestEl1, loadHostEl1, saveGuestEl1, saveHostEl1 } from "./el1";
 import {
   exceptionPstate,
   IFLAG_DEBUG_DIRTY,
-  IFLAG_EXCEPT_MASK,
   IFLAG_EXCEPT_AA64_EL1_SYNC,
+  IFLAG_EXCEPT_MASK,
   IFLAG_INCREMENT_PC,
   IFLAG_PENDING_EXCEPTION,
-  pcAfter,
   PSTATE_A32_USER,
   PSTATE_EL0T,
   PSTATE_EL1H,
   PSTATE_EL1T,
   PSTATE_MODE,
+  pcAfter,
   pstateAfter,
   syncVector,
 } from "./exception";
 import { CPTR_GUEST, saveGuestFp } from "./fpsimd";
 import { hostVttbr } from "./hostmap";
-import { coreState } from "./bootinfo";
 import {
   dsb_nsh,
+  host_read_frame,
+  host_read8,
   host_read32,
   host_read64,
-  host_read8,
-  host_read_frame,
-  host_write64,
-  host_write8,
   host_write_frame,
+  host_write8,
+  host_write64,
   isb,
   mrs_disr_el1,
   mrs_elr_el2,
   mrs_hcr_el2,
+  mrs_mpidr_el1,
   mrs_pmblimitr_el1,
   mrs_pmscr_el1,
   mrs_pmuserenr_el0,
@@ -69,14 +71,13 @@ import {
   msr_vsesr_el2,
   msr_vtcr_el2,
   msr_vttbr_el2,
-  mrs_mpidr_el1,
   psb_csync,
   tsb_csync,
 } from "./machine";
 import { Fill, fill } from "./memory";
 import { loadGuestKeys, saveGuestKeys } from "./pauth";
 import {
-  Cpu,
+  type Cpu,
   FEATURE_A32_EL0,
   FEATURE_HCX,
   FEATURE_PAUTH,
@@ -87,7 +88,7 @@ import {
   guestFrame,
 } from "./percpu";
 import { profile } from "./profile";
-import { HCR_API, HCR_APK, Vcpu, vmOf } from "./records";
+import { HCR_API, HCR_APK, type Vcpu, vmOf } from "./records";
 import { loadGuestVgic, saveGuestVgic } from "./vgic";
 
 /** Exit codes of `__kvm_vcpu_run` (asm/kvm_asm.h). */
@@ -182,7 +183,7 @@ function loadGuestPmu(cpu: Cpu, context: u64): void {
   const guest = host_read32(context + profile.pmuEventsGuest);
   if (host != 0) msr_pmcntenclr_el0(host);
   if (guest != 0) msr_pmcntenset_el0(guest);
-  cpu.pmuEvents = <u64>host | (<u64>guest << 32);
+  cpu.pmuEvents = <u64>host | ((<u64>guest) << 32);
   msr_pmselr_el0(0);
   cpu.pmuserenrEl0 = mrs_pmuserenr_el0();
   msr_pmuserenr_el0(PMUSERENR_TRAP);
@@ -218,7 +219,10 @@ export function adjustPc(context: u64): void {
     host_write64(regs + REGS_PC, pcAfter(pc, pstate, host_read64(context + profile.faultEsrEl2)));
     host_write64(regs + REGS_PSTATE, pstateAfter(pstate));
   }
-  host_write8(context + profile.iflags, flags & ~(IFLAG_PENDING_EXCEPTION | IFLAG_INCREMENT_PC | IFLAG_EXCEPT_MASK));
+  host_write8(
+    context + profile.iflags,
+    flags & ~(IFLAG_PENDING_EXCEPTION | IFLAG_INCREMENT_PC | IFLAG_EXCEPT_MASK),
+  );
 }
 
 /**

@@ -9,105 +9,151 @@ import {
   host_write32,
   host_write64,
   isb,
-  msr_icc_sre_el1,
   mrs_icc_sre_el2,
-  msr_icc_sre_el2,
-  msr_ich_hcr_el2,
-  mrs_ich_vtr_el2,
-  mrs_ich_elrsr_el2,
-  mrs_ich_vmcr_el2,
-  msr_ich_vmcr_el2,
-  mrs_ich_lr0_el2,
-  msr_ich_lr0_el2,
-  mrs_ich_lr1_el2,
-  msr_ich_lr1_el2,
-  mrs_ich_lr2_el2,
-  msr_ich_lr2_el2,
-  mrs_ich_lr3_el2,
-  msr_ich_lr3_el2,
-  mrs_ich_lr4_el2,
-  msr_ich_lr4_el2,
-  mrs_ich_lr5_el2,
-  msr_ich_lr5_el2,
-  mrs_ich_lr6_el2,
-  msr_ich_lr6_el2,
-  mrs_ich_lr7_el2,
-  msr_ich_lr7_el2,
-  mrs_ich_lr8_el2,
-  msr_ich_lr8_el2,
-  mrs_ich_lr9_el2,
-  msr_ich_lr9_el2,
-  mrs_ich_lr10_el2,
-  msr_ich_lr10_el2,
-  mrs_ich_lr11_el2,
-  msr_ich_lr11_el2,
-  mrs_ich_lr12_el2,
-  msr_ich_lr12_el2,
-  mrs_ich_lr13_el2,
-  msr_ich_lr13_el2,
-  mrs_ich_lr14_el2,
-  msr_ich_lr14_el2,
-  mrs_ich_lr15_el2,
-  msr_ich_lr15_el2,
   mrs_ich_ap0r0_el2,
-  msr_ich_ap0r0_el2,
   mrs_ich_ap0r1_el2,
-  msr_ich_ap0r1_el2,
   mrs_ich_ap0r2_el2,
-  msr_ich_ap0r2_el2,
   mrs_ich_ap0r3_el2,
-  msr_ich_ap0r3_el2,
   mrs_ich_ap1r0_el2,
-  msr_ich_ap1r0_el2,
   mrs_ich_ap1r1_el2,
-  msr_ich_ap1r1_el2,
   mrs_ich_ap1r2_el2,
-  msr_ich_ap1r2_el2,
   mrs_ich_ap1r3_el2,
+  mrs_ich_elrsr_el2,
+  mrs_ich_lr0_el2,
+  mrs_ich_lr1_el2,
+  mrs_ich_lr2_el2,
+  mrs_ich_lr3_el2,
+  mrs_ich_lr4_el2,
+  mrs_ich_lr5_el2,
+  mrs_ich_lr6_el2,
+  mrs_ich_lr7_el2,
+  mrs_ich_lr8_el2,
+  mrs_ich_lr9_el2,
+  mrs_ich_lr10_el2,
+  mrs_ich_lr11_el2,
+  mrs_ich_lr12_el2,
+  mrs_ich_lr13_el2,
+  mrs_ich_lr14_el2,
+  mrs_ich_lr15_el2,
+  mrs_ich_vmcr_el2,
+  msr_icc_sre_el1,
+  msr_icc_sre_el2,
+  msr_ich_ap0r0_el2,
+  msr_ich_ap0r1_el2,
+  msr_ich_ap0r2_el2,
+  msr_ich_ap0r3_el2,
+  msr_ich_ap1r0_el2,
+  msr_ich_ap1r1_el2,
+  msr_ich_ap1r2_el2,
   msr_ich_ap1r3_el2,
+  msr_ich_hcr_el2,
+  msr_ich_lr0_el2,
+  msr_ich_lr1_el2,
+  msr_ich_lr2_el2,
+  msr_ich_lr3_el2,
+  msr_ich_lr4_el2,
+  msr_ich_lr5_el2,
+  msr_ich_lr6_el2,
+  msr_ich_lr7_el2,
+  msr_ich_lr8_el2,
+  msr_ich_lr9_el2,
+  msr_ich_lr10_el2,
+  msr_ich_lr11_el2,
+  msr_ich_lr12_el2,
+  msr_ich_lr13_el2,
+  msr_ich_lr14_el2,
+  msr_ich_lr15_el2,
+  msr_ich_vmcr_el2,
 } from "./machine";
-import { Cpu } from "./percpu";
+import type { Cpu } from "./percpu";
 import { profile } from "./profile";
 
 function readLr(n: u32): u64 {
   switch (n) {
-    case 0: return mrs_ich_lr0_el2();
-    case 1: return mrs_ich_lr1_el2();
-    case 2: return mrs_ich_lr2_el2();
-    case 3: return mrs_ich_lr3_el2();
-    case 4: return mrs_ich_lr4_el2();
-    case 5: return mrs_ich_lr5_el2();
-    case 6: return mrs_ich_lr6_el2();
-    case 7: return mrs_ich_lr7_el2();
-    case 8: return mrs_ich_lr8_el2();
-    case 9: return mrs_ich_lr9_el2();
-    case 10: return mrs_ich_lr10_el2();
-    case 11: return mrs_ich_lr11_el2();
-    case 12: return mrs_ich_lr12_el2();
-    case 13: return mrs_ich_lr13_el2();
-    case 14: return mrs_ich_lr14_el2();
-    default: return mrs_ich_lr15_el2();
+    case 0:
+      return mrs_ich_lr0_el2();
+    case 1:
+      return mrs_ich_lr1_el2();
+    case 2:
+      return mrs_ich_lr2_el2();
+    case 3:
+      return mrs_ich_lr3_el2();
+    case 4:
+      return mrs_ich_lr4_el2();
+    case 5:
+      return mrs_ich_lr5_el2();
+    case 6:
+      return mrs_ich_lr6_el2();
+    case 7:
+      return mrs_ich_lr7_el2();
+    case 8:
+      return mrs_ich_lr8_el2();
+    case 9:
+      return mrs_ich_lr9_el2();
+    case 10:
+      return mrs_ich_lr10_el2();
+    case 11:
+      return mrs_ich_lr11_el2();
+    case 12:
+      return mrs_ich_lr12_el2();
+    case 13:
+      return mrs_ich_lr13_el2();
+    case 14:
+      return mrs_ich_lr14_el2();
+    default:
+      return mrs_ich_lr15_el2();
   }
 }
 
 function writeLr(n: u32, value: u64): void {
   switch (n) {
-    case 0: msr_ich_lr0_el2(value); break;
-    case 1: msr_ich_lr1_el2(value); break;
-    case 2: msr_ich_lr2_el2(value); break;
-    case 3: msr_ich_lr3_el2(value); break;
-    case 4: msr_ich_lr4_el2(value); break;
-    case 5: msr_ich_lr5_el2(value); break;
-    case 6: msr_ich_lr6_el2(value); break;
-    case 7: msr_ich_lr7_el2(value); break;
-    case 8: msr_ich_lr8_el2(value); break;
-    case 9: msr_ich_lr9_el2(value); break;
-    case 10: msr_ich_lr10_el2(value); break;
-    case 11: msr_ich_lr11_el2(value); break;
-    case 12: msr_ich_lr12_el2(value); break;
-    case 13: msr_ich_lr13_el2(value); break;
-    case 14: msr_ich_lr14_el2(value); break;
-    default: msr_ich_lr15_el2(value);
+    case 0:
+      msr_ich_lr0_el2(value);
+      break;
+    case 1:
+      msr_ich_lr1_el2(value);
+      break;
+    case 2:
+      msr_ich_lr2_el2(value);
+      break;
+    case 3:
+      msr_ich_lr3_el2(value);
+      break;
+    case 4:
+      msr_ich_lr4_el2(value);
+      break;
+    case 5:
+      msr_ich_lr5_el2(value);
+      break;
+    case 6:
+      msr_ich_lr6_el2(value);
+      break;
+    case 7:
+      msr_ich_lr7_el2(value);
+      break;
+    case 8:
+      msr_ich_lr8_el2(value);
+      break;
+    case 9:
+      msr_ich_lr9_el2(value);
+      break;
+    case 10:
+      msr_ich_lr10_el2(value);
+      break;
+    case 11:
+      msr_ich_lr11_el2(value);
+      break;
+    case 12:
+      msr_ich_lr12_el2(value);
+      break;
+    case 13:
+      msr_ich_lr13_el2(value);
+      break;
+    case 14:
+      msr_ich_lr14_el2(value);
+      break;
+    default:
+      msr_ich_lr15_el2(value);
   }
 }
 
@@ -151,7 +197,7 @@ export function saveGuestVgic(cpu: Cpu, context: u64): void {
     const empty = <u32>mrs_ich_elrsr_el2();
     for (let n: u32 = 0; n < 16 && n < used; n++) {
       const slot = context + profile.vgicLr + (n << 3);
-      if ((empty >> n & 1) != 0) host_write64(slot, host_read64(slot) & ~ICH_LR_STATE);
+      if (((empty >> n) & 1) != 0) host_write64(slot, host_read64(slot) & ~ICH_LR_STATE);
       else host_write64(slot, readLr(n));
       writeLr(n, 0);
     }
@@ -179,7 +225,8 @@ export function saveVmcrAprs(cpu: Cpu, context: u64): void {
     host_write32(context + profile.vgicAp1r + 8, <u32>mrs_ich_ap1r2_el2());
     host_write32(context + profile.vgicAp1r + 12, <u32>mrs_ich_ap1r3_el2());
   }
-  if (host_read32(context + profile.vgicSre) != 0) host_write32(context + profile.vgicVmcr, <u32>mrs_ich_vmcr_el2());
+  if (host_read32(context + profile.vgicSre) != 0)
+    host_write32(context + profile.vgicVmcr, <u32>mrs_ich_vmcr_el2());
 }
 
 /** Loads VMCR and the active priorities of the guest: the host loads the vCPU. */

@@ -10,12 +10,12 @@ import { EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, ERESTART } from "./errno";
 import { pin, translate, translateRange, unpin } from "./hostmem";
 import { MAX_VCPUS, MAX_VMS } from "./layout";
 import { acquire, LOCK_S2PAGE, LOCK_VMS, release, tryAcquire, tryRelease } from "./lock";
-import { host_read32, host_read64, host_read8, host_write64 } from "./machine";
+import { host_read8, host_read32, host_read64, host_write64 } from "./machine";
 import { dismantle, ownerNow, returnPage, takeBackPage, takeBackRegion, withdraw } from "./memory";
 import { nptVttbr } from "./npt";
 import { vtcrFor } from "./pgtable";
 import { profile } from "./profile";
-import { HCR_APK, HCR_API, Vcpu, vcpuAt, vcpuOf, Vm, vmAt, VmState } from "./records";
+import { HCR_API, HCR_APK, type Vcpu, type Vm, VmState, vcpuAt, vcpuOf, vmAt } from "./records";
 import { isHostPage, isRam, OWNER_RESERVED, s2pageIndex } from "./s2page";
 import { tlbFlushLocal, tlbFlushVmid } from "./tlb";
 
@@ -36,7 +36,7 @@ function sveBytes(vq: u64): u64 {
 function hostPgdPages(vtcr: u64): u64 {
   const bits = 64 - (vtcr & 63);
   const covered = 12 + 9 * (((vtcr >> 6) & 3) + 2);
-  return bits > covered ? <u64>1 << (bits - covered) : 1;
+  return bits > covered ? (<u64>1) << (bits - covered) : 1;
 }
 
 /** A slot that is free and whose generations are not used up, or 0. */
@@ -304,7 +304,8 @@ export function flushRange(mmuVa: u64, ipa: u64, end: u64): u64 {
   }
   acquire(slot);
   let next = ipa;
-  for (let i: u32 = 0; i < STEP && next < end && next >> vm.ipaBits == 0; i++) next = takeBackRegion(vm, next);
+  for (let i: u32 = 0; i < STEP && next < end && next >> vm.ipaBits == 0; i++)
+    next = takeBackRegion(vm, next);
   if (next >> vm.ipaBits != 0) next = end;
   release(slot);
   release(LOCK_VMS);

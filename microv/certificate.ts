@@ -130,8 +130,8 @@ class Watches {
   }
 }
 
-/** A clause is a place in the arena: its length, whether it matters, then its literals, the watched ones first. */
-const LITERALS = 2;
+/** A clause is a place in the arena: length, whether it matters, next clause in its chain, then the literals, the watched ones first. */
+const LITERALS = 3;
 
 class Checker {
   private arena = new Int32Array(1 << 16);
@@ -146,7 +146,11 @@ class Checker {
   private idleHead = 0;
   private readonly core: Watches;
   private readonly idle: Watches;
-  private readonly byHash = new Map<number, number[]>();
+  /** First clause of each chain of equal hash. */
+  private readonly buckets = new Int32Array(1 << 16);
+  /** Literals with the current stamp are those of the clause being stored. */
+  private readonly stamps: Int32Array;
+  private stamp = 0;
   /** Additions as clauses, deletions as negated clauses, 0 for what has no effect. */
   private readonly log: number[] = [];
   lemmas = 0;
@@ -159,6 +163,7 @@ class Checker {
     this.position = new Int32Array(variables + 1);
     this.seen = new Uint8Array(variables + 1);
     this.trail = new Int32Array(variables + 1);
+    this.stamps = new Int32Array(literals);
     this.core = new Watches(literals);
     this.idle = new Watches(literals);
   }
@@ -185,38 +190,66 @@ class Checker {
   }
 
   /** Stores a clause without repeated literals; 0 for one that holds in any case. */
-  private store(literals: readonly number[]): number {
-    const codes = [...new Set(literals)].map(encode);
-    for (const code of codes)
-      if (code >= this.value.length) throw new Refused(`unknown variable in ${literals.join(" ")}`);
-    if (codes.some((code) => codes.includes(code ^ 1))) return 0;
+  private store(literals: ArrayLike<number>): number {
     const clause = this.end;
-    this.end += LITERALS + codes.length;
-    if (this.end > this.arena.length) {
-      const larger = new Int32Array(2 * this.end);
+    const most = clause + LITERALS + literals.length;
+    if (most > this.arena.length) {
+      const larger = new Int32Array(2 * most);
       larger.set(this.arena);
       this.arena = larger;
     }
-    this.arena[clause] = codes.length;
-    this.arena.set(codes, clause + LITERALS);
-    const hash = hashOf(codes);
-    const same = this.byHash.get(hash);
-    if (same) same.push(clause);
-    else this.byHash.set(hash, [clause]);
+    this.stamp++;
+    let at = clause + LITERALS;
+    for (let i = 0; i < literals.length; i++) {
+      const code = encode(literals[i]!);
+      if (code >= this.value.length) throw new Refused(`unknown variable ${literals[i]}`);
+      if (this.stamps[code ^ 1] === this.stamp) return 0;
+      if (this.stamps[code] === this.stamp) continue;
+      this.stamps[code] = this.stamp;
+      this.arena[at++] = code;
+    }
+    this.end = at;
+    this.arena[clause] = at - clause - LITERALS;
+    this.arena[clause + 1] = 0;
+    const bucket = this.bucketOf(clause + LITERALS, at);
+    this.arena[clause + 2] = this.buckets[bucket]!;
+    this.buckets[bucket] = clause;
     return clause;
+  }
+
+  /** The chain of clauses with the same literals as those in this range of the arena, in any order, and perhaps others. */
+  private bucketOf(start: number, end: number): number {
+    let [sum, product, both] = [0, 1, 0];
+    for (let i = start; i < end; i++) {
+      const code = this.arena[i]!;
+      sum = (sum + code) | 0;
+      product = Math.imul(product, 2 * code + 1);
+      both ^= code;
+    }
+    const hash = Math.imul(sum, 1023) ^ product ^ Math.imul(both, 31);
+    return (hash ^ (hash >>> 16)) & (this.buckets.length - 1);
   }
 
   /** Takes a clause with these literals out of the index; 0 when there is none. */
   private take(literals: readonly number[]): number {
-    const codes = [...new Set(literals)].map(encode);
-    const candidates = this.byHash.get(hashOf(codes)) ?? [];
-    const wanted = new Set(codes);
-    const at = candidates.findLastIndex((clause) => {
-      if (this.length(clause) !== codes.length) return false;
-      for (let i = 0; i < codes.length; i++) if (!wanted.has(this.literal(clause, i))) return false;
-      return true;
-    });
-    return at < 0 ? 0 : candidates.splice(at, 1)[0]!;
+    const sample = this.store(literals);
+    if (sample === 0) return 0;
+    const length = this.length(sample);
+    const bucket = this.bucketOf(sample + LITERALS, this.end);
+    this.end = sample;
+    let previous = sample;
+    for (let clause = this.arena[sample + 2]!; clause !== 0; clause = this.arena[clause + 2]!) {
+      let i = this.length(clause) === length ? 0 : length + 1;
+      while (i < length && this.stamps[this.literal(clause, i)] === this.stamp) i++;
+      if (i === length) {
+        this.arena[previous + 2] = this.arena[clause + 2]!;
+        this.buckets[bucket] = this.arena[sample + 2]!;
+        return clause;
+      }
+      previous = clause;
+    }
+    this.buckets[bucket] = this.arena[sample + 2]!;
+    return 0;
   }
 
   /** How good a literal is to watch: unassigned or true is best, else the one that became false last. */
@@ -374,7 +407,7 @@ class Checker {
     let conflict = 0;
     for (let at = 0; at < literals.length; ) {
       const end = literals.indexOf(0, at);
-      const clause = this.store([...literals.subarray(at, end)]);
+      const clause = this.store(literals.subarray(at, end));
       if (clause && !conflict) conflict = this.enforce(clause);
       at = end + 1;
     }
@@ -445,17 +478,6 @@ class Checker {
       .filter((clause) => clause > 0 && this.matters(clause))
       .map((clause) => this.literals(clause));
   }
-}
-
-/** Independent of the order of the literals. */
-function hashOf(codes: readonly number[]): number {
-  let [sum, product, both] = [0, 1, 0];
-  for (const code of codes) {
-    sum = (sum + code) | 0;
-    product = Math.imul(product, 2 * code + 1);
-    both ^= code;
-  }
-  return Math.imul(sum, 1023) ^ product ^ Math.imul(both, 31);
 }
 
 /**

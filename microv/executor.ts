@@ -275,7 +275,7 @@ export class Executor {
     const callee = this.module.functions[instruction.index] as Func;
     const args = state.stack.splice(state.stack.length - callee.params.length);
     const model = this.models.get(callee);
-    this.position.push(instruction.offset.toString(16));
+    this.position.push(this.place(instruction, frame));
     let after: State | undefined = state;
     if (model) {
       const result = model(this.callOf(callee, instruction, state, args, frame)) ?? undefined;
@@ -317,6 +317,12 @@ export class Executor {
   }
 
   // --------------------------------------------------------------------------------------------------------- names and demands
+
+  /** An instruction by its place in its function, which an edit of another function does not move. */
+  private place(instruction: Instruction, frame: Frame): string {
+    const { name, bytes } = frame.func;
+    return `${name.split("/").at(-1)}+${(instruction.offset - bytes.start).toString(16)}`;
+  }
 
   /** Names depend only on where execution is, never on what ran before: a replay of one path meets the same names. */
   private freshName(name: string): string {
@@ -500,7 +506,7 @@ export class Executor {
   }
 
   private loopBySpec(at: Instruction, spec: LoopSpec, entry: State, frame: Frame): State | undefined {
-    this.position.push("#");
+    this.position.push(this.place(at, frame), "#");
     const head = this.arbitraryHead(at, spec, entry);
     this.obligeHead("at entry", at, spec, entry, entry);
     for (const fact of Object.values(spec.invariant?.(head, entry) ?? {})) {
@@ -516,7 +522,7 @@ export class Executor {
       this.oblige("loop: the variant decreases", "loop", decreases, at, back);
       this.refuseUnlisted(at, spec, start, back);
     }
-    this.position.pop();
+    this.position.length -= 2;
     return end;
   }
 

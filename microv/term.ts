@@ -330,18 +330,25 @@ export function showValue(value: bigint, width: number): string {
   return value < 10n ? value.toString() : `0x${value.toString(16)}`;
 }
 
+/** Longest text that {@link show} gives. */
+const LONGEST = 4000;
+
 /**
- * The formula as people read it, `a & (b | c)` style, cut off with `…` at `depth` levels.
- * @example show(implies(ult(x, bv(8, 64)), eq(y, x)))  // "!(x < 8 & !(x = y))"
+ * The formula as people read it, cut off with `…` at `depth` levels and at a bound on the length.
+ * @example show(implies(ult(x, bv(8, 64)), eq(y, x)))  // "!((x < 8) && !(x = y))"
  */
 export function show(term: Term, depth = 12): string {
+  const budget = { left: LONGEST };
+  return showWithin(term, depth, budget);
+}
+
+function showWithin(term: Term, depth: number, budget: { left: number }): string {
   if (term.op === "const") return showValue(term.value, term.width);
   if (term.op === "var") return term.name;
-  if (depth === 0) return "…";
-  const inner = term.args.map((arg) => {
-    const text = show(arg, depth - 1);
-    return /^\S+$|^\w+\(.*\)$/.test(text) ? text : `(${text})`;
-  });
+  budget.left -= 4;
+  if (depth === 0 || budget.left < 0) return "…";
+  const plain = term.args.map((arg) => showWithin(arg, depth - 1, budget));
+  const inner = plain.map((text) => (/^\S+$|^\w+\([^()]*\)$/.test(text) ? text : `(${text})`));
   switch (term.op) {
     case "not":
       return `!${inner[0]}`;
@@ -350,11 +357,11 @@ export function show(term: Term, depth = 12): string {
     case "ite":
       return `${inner[0]} ? ${inner[1]} : ${inner[2]}`;
     case "apply":
-      return `${term.name}(${term.args.map((arg) => show(arg, depth - 1)).join(", ")})`;
+      return `${term.name}(${plain.join(", ")})`;
     case "extract":
       return `${inner[0]}[${term.high}:${term.low}]`;
     case "sext":
-      return `sext${term.width}(${show(term.args[0] as Term, depth - 1)})`;
+      return `sext${term.width}(${plain[0]})`;
     case "bnot":
       return `~${inner[0]}`;
     default:

@@ -1,0 +1,78 @@
+/**
+ * MicroV proves AssemblyScript cores compiled to WebAssembly.
+ *
+ * @example
+ * const module = decode(bytes);
+ * const executor = new Executor(module, { models });
+ * const outcome = executor.run("map", before, args);
+ * const results = await prove([{ name: "map", hypotheses, goals: [...executor.obligations, ...goals] }], { solvers: await findSolvers() });
+ */
+
+export {
+  type Algebra,
+  ConcreteMap,
+  concrete,
+  type Mapping,
+  SymbolicMap,
+  symbolic,
+  type Word,
+  word,
+} from "./algebra.ts";
+export * from "./build.ts";
+export { ResultCache, type Trust } from "./cache.ts";
+export { canonicalOrder, digest } from "./canonical.ts";
+export { checkProof, type Verdict } from "./certificate.ts";
+export { type ConcreteImport, ConcreteMachine, compareWithEngine, Trap } from "./concrete.ts";
+export { type Counterexample, type Execution, explain, format, type Mismatch } from "./counterexample.ts";
+export { type Assignment, Evaluator, Model } from "./evaluate.ts";
+export {
+  type Call,
+  type CallModel,
+  copyState,
+  ExecutionError,
+  Executor,
+  type ExecutorOptions,
+  initialState,
+  type LoopSpec,
+  type Obligation,
+  type Outcome,
+  type State,
+  type TraceEvent,
+  type UnrolledLoop,
+} from "./executor.ts";
+export { type EntryFact, instantiate } from "./instantiate.ts";
+export { type Access, type LinearMemory, WordMemory } from "./linear.ts";
+export { contentsIn, groundReads, Memory } from "./memory.ts";
+export {
+  DecodeError,
+  decode,
+  type Func,
+  functionNamed,
+  type Instruction,
+  instructions,
+  type Module,
+} from "./module.ts";
+export { type Mutant, type MutationOptions, mutants } from "./mutation.ts";
+export { type Goal, type Problem, type ProveOptions, prove, type Result } from "./prover.ts";
+export { callees, checkShape, findRecursion, type Shape } from "./shape.ts";
+export { toSmtLib } from "./smtlib.ts";
+export { type Answer, findSolvers, Query, type Solver, type SolverOptions, solve } from "./solver.ts";
+export { type Position, SourceMap } from "./sourcemap.ts";
+export {
+  applicationsOf,
+  apply,
+  bool,
+  bv,
+  FALSE,
+  isConst,
+  mask,
+  postorder,
+  show,
+  showValue,
+  size,
+  type Term,
+  TRUE,
+  termCount,
+  variable,
+  variablesOf,
+} from "./term.ts";
