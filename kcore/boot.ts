@@ -60,7 +60,7 @@ import {
   tlbi_alle1is,
 } from "./machine";
 import {
-  type Cpu,
+  Cpu,
   FEATURE_A32_EL0,
   FEATURE_AMU,
   FEATURE_FGT,
@@ -79,7 +79,7 @@ import {
 } from "./percpu";
 import { vtcrFor } from "./pgtable";
 import { poolInit } from "./pool";
-import { type Profile, profile } from "./profile";
+import { Profile, profile } from "./profile";
 import { OWNER_CORE, OWNER_HOST, s2pageIndex, setOwner } from "./s2page";
 import { Event, Panic, panic, trace } from "./trace";
 import { CNTHCTL_HOST, HCR_HOST } from "./vcpu";

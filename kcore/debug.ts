@@ -138,9 +138,9 @@ import {
   msr_dbgwvr15_el1,
   msr_mdccint_el1,
 } from "./machine";
-import type { Cpu } from "./percpu";
+import { Cpu } from "./percpu";
 import { profile } from "./profile";
-import type { Vcpu } from "./records";
+import { Vcpu } from "./records";
 
 function readDbgbcr(n: u32): u64 {
   switch (n) {

@@ -61,7 +61,7 @@ import {
   msr_vbar_el1,
   msr_vmpidr_el2,
 } from "./machine";
-import { type Cpu, FEATURE_S1PIE, FEATURE_S1POE, FEATURE_TCR2 } from "./percpu";
+import { Cpu, FEATURE_S1PIE, FEATURE_S1POE, FEATURE_TCR2 } from "./percpu";
 import { profile } from "./profile";
 
 /** Puts the host's registers away. */

@@ -21,9 +21,9 @@ import {
   sve_load_host,
   sve_save_host,
 } from "./machine";
-import type { Cpu } from "./percpu";
+import { Cpu } from "./percpu";
 import { profile } from "./profile";
-import type { Vcpu } from "./records";
+import { Vcpu } from "./records";
 
 /** CPTR_EL2 without VHE: RES1 bits; traps of SVE, FP/SIMD, SME, trace and activity monitor registers. */
 export const CPTR_RES1: u64 = 0x32ff & ~(1 << 12);

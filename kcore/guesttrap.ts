@@ -13,10 +13,10 @@ import {
   msr_par_el1,
 } from "./machine";
 import { Fill, fill } from "./memory";
-import { type Cpu, setHostReg } from "./percpu";
+import { Cpu, setHostReg } from "./percpu";
 import { PTE_ADDRESS } from "./pgtable";
 import { profile } from "./profile";
-import { FAULT_EXECUTE, FAULT_PRESENT, FAULT_WRITE, type Vcpu, vcpuOf, vmOf } from "./records";
+import { FAULT_EXECUTE, FAULT_PRESENT, FAULT_WRITE, Vcpu, vcpuOf, vmOf } from "./records";
 import { Event, traceExit } from "./trace";
 import { Exit, leaveGuest } from "./vcpu";
 import { letVcpuGo } from "./vm";

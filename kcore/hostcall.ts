@@ -20,7 +20,7 @@ import {
   tlbi_alle1is,
 } from "./machine";
 import { Fill } from "./memory";
-import { type Cpu, hostReg, setHostReg } from "./percpu";
+import { Cpu, hostReg, setHostReg } from "./percpu";
 import { profile } from "./profile";
 import { vcpuOf } from "./records";
 import { Event, trace, traceExit } from "./trace";

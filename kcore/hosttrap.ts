@@ -28,7 +28,7 @@ import {
   msr_spsr_el2,
 } from "./machine";
 import { mapForHost } from "./memory";
-import { type Cpu, hostReg, setHostReg } from "./percpu";
+import { Cpu, hostReg, setHostReg } from "./percpu";
 import { hostSmc } from "./psci";
 import { isHostPage, isRam, s2pageIndex } from "./s2page";
 import { Event, trace } from "./trace";

@@ -33,7 +33,7 @@ import {
 } from "./pgtable";
 import { poolFree } from "./pool";
 import { profile } from "./profile";
-import { FAULT_EXECUTE, FAULT_WRITE, type Vm, VmState } from "./records";
+import { FAULT_EXECUTE, FAULT_WRITE, Vm, VmState } from "./records";
 import {
   addUse,
   dropUse,

@@ -27,7 +27,7 @@ import {
   msr_apibkeyhi_el1,
   msr_apibkeylo_el1,
 } from "./machine";
-import type { Cpu } from "./percpu";
+import { Cpu } from "./percpu";
 import { profile } from "./profile";
 
 @unmanaged

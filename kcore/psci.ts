@@ -8,7 +8,7 @@ import { PSCI_RET_ALREADY_ON, PSCI_RET_INVALID_PARAMS, SMCCC_RET_NOT_SUPPORTED }
 import { MAX_CPUS } from "./layout";
 import { acquire, LOCK_PSCI, release } from "./lock";
 import { smc } from "./machine";
-import { type Cpu, cpuArea, hostFrame, hostReg, setHostReg } from "./percpu";
+import { Cpu, cpuArea, hostFrame, hostReg, setHostReg } from "./percpu";
 import { Event, trace } from "./trace";
 
 const SMCCC_64: u64 = 1 << 30;

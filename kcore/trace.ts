@@ -5,10 +5,10 @@
  * `boot/trace.ts` reads the ring from outside and prints it.
  */
 
-import { bootInfo, type CoreState } from "./bootinfo";
+import { bootInfo, CoreState } from "./bootinfo";
 import { CORE_STATE, PANIC_RECORD, TRACE_EVENTS, TRACE_RING } from "./layout";
 import { halt, mrs_elr_el2, mrs_esr_el2, mrs_far_el2, mrs_hpfar_el2, mrs_spsr_el2 } from "./machine";
-import type { Cpu } from "./percpu";
+import { Cpu } from "./percpu";
 
 /** Kinds of events. `boot/trace.ts` shows the names. */
 export namespace Event {

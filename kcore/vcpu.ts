@@ -77,7 +77,7 @@ import {
 import { Fill, fill } from "./memory";
 import { loadGuestKeys, saveGuestKeys } from "./pauth";
 import {
-  type Cpu,
+  Cpu,
   FEATURE_A32_EL0,
   FEATURE_HCX,
   FEATURE_PAUTH,
@@ -88,7 +88,7 @@ import {
   guestFrame,
 } from "./percpu";
 import { profile } from "./profile";
-import { HCR_API, HCR_APK, type Vcpu, vmOf } from "./records";
+import { HCR_API, HCR_APK, Vcpu, vmOf } from "./records";
 import { loadGuestVgic, saveGuestVgic } from "./vgic";
 
 /** Exit codes of `__kvm_vcpu_run` (asm/kvm_asm.h). */

@@ -65,7 +65,7 @@ import {
   msr_ich_lr15_el2,
   msr_ich_vmcr_el2,
 } from "./machine";
-import type { Cpu } from "./percpu";
+import { Cpu } from "./percpu";
 import { profile } from "./profile";
 
 function readLr(n: u32): u64 {

@@ -15,7 +15,7 @@ import { dismantle, ownerNow, returnPage, takeBackPage, takeBackRegion, withdraw
 import { nptVttbr } from "./npt";
 import { vtcrFor } from "./pgtable";
 import { profile } from "./profile";
-import { HCR_API, HCR_APK, type Vcpu, type Vm, VmState, vcpuAt, vcpuOf, vmAt } from "./records";
+import { HCR_API, HCR_APK, Vcpu, Vm, VmState, vcpuAt, vcpuOf, vmAt } from "./records";
 import { isHostPage, isRam, OWNER_RESERVED, s2pageIndex } from "./s2page";
 import { tlbFlushLocal, tlbFlushVmid } from "./tlb";
 
