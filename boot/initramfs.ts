@@ -34,6 +34,9 @@ const hostQemuSet: PackageSet = {
 const virtualMachineModules = ["virtio_blk", "virtio_net", "virtio_rng"];
 const hostModules = [...virtualMachineModules, "tun"];
 
+/** The steps that the host's /init can run: scripts/step-NAME.sh. */
+const hostSteps = ["info", "guest", "guests", "hotplug", "cycles"];
+
 /** QEMU's data files that a virt machine without firmware reads: the boot ROM of its network card. */
 const qemuData = ["usr/lib/ipxe/qemu/efi-virtio.rom"];
 
@@ -86,7 +89,7 @@ export async function hostInitramfs(
   const guest = await guestInitramfs(job, tools);
   const init = await script("host-init.sh");
   const steps = await Promise.all(
-    ["info", "guest"].map(
+    hostSteps.map(
       async (name): Promise<CpioEntry> => ({
         path: `corevisor/steps/${name}`,
         kind: "file",

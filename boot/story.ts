@@ -2,7 +2,7 @@ import { z } from "zod";
 
 /**
  * What the host's /init and its steps report, one line of the console each: `@corevisor {"event": ...}`
- * (scripts/host-init.sh). More keys may come; unknown events pass through.
+ * (scripts/host-init.sh). More keys may come.
  */
 const eventSchema = z.discriminatedUnion("event", [
   z.looseObject({ event: z.literal("up"), uptime: z.number() }),
@@ -22,6 +22,18 @@ const eventSchema = z.discriminatedUnion("event", [
     online: z.number(),
     booted: z.boolean(),
     poweredOff: z.boolean(),
+    /** A guest of the kind `devices` reports on these too. */
+    disk: z.boolean().optional(),
+    net: z.boolean().optional(),
+    console: z.boolean().optional(),
+    itsInterrupts: z.number().optional(),
+  }),
+  z.looseObject({ event: z.literal("hotplug"), cpus: z.number() }),
+  z.looseObject({
+    event: z.literal("cycles"),
+    count: z.number(),
+    freeBeforeKiB: z.number(),
+    freeAfterKiB: z.number(),
   }),
   z.looseObject({ event: z.literal("attack"), name: z.string(), result: z.enum(["succeeded", "refused"]) }),
   z.looseObject({ event: z.literal("done") }),

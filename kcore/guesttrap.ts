@@ -43,6 +43,7 @@ const ISS_CM: u64 = 1 << 8;
 export const ISS_WNR: u64 = 1 << 6;
 const ISS_ISV: u64 = 1 << 24;
 /** Fault status: type without level; translation and permission faults. */
+const FSC: u64 = 0x3f;
 const FSC_TYPE: u64 = 0x3c;
 const FSC_TRANSLATION: u64 = 0x04;
 const FSC_PERMISSION: u64 = 0x0c;
@@ -102,8 +103,15 @@ function reportFault(vcpu: Vcpu, esr: u64, far: u64, hpfar: u64): void {
  * The syndrome of a write, made from that of another access to the same page: it asks the host for a page of its own
  * there, where it proposed one that it may only read.
  */
-export function writeSyndrome(esr: u64): u64 {
+function writeSyndrome(esr: u64): u64 {
   return (esr & ~(((<u64>0x3f) << 26) | ISS_ISV)) | (Class.DATA_ABORT_LOWER << 26) | ISS_WNR;
+}
+
+/** What the host is told of a fault that was not resolved: what its own tables would have led to. */
+export function syndromeFor(status: u32, esr: u64): u64 {
+  if (status == Fill.READ_ONLY) return writeSyndrome(esr);
+  if ((status & Fill.DENIED) != 0) return (esr & ~FSC) | FSC_PERMISSION | (status >> 3);
+  return esr;
 }
 
 /** A stage 2 fault: mapped if the host proposes something suitable, else the host's to handle. */
@@ -120,7 +128,7 @@ function guestAbort(cpu: Cpu, vcpu: Vcpu, esr: u64): u32 {
     if (status == Fill.MAPPED) return RESUME_GUEST;
     if (status == Fill.REFUSED) return exitToHost(cpu, vcpu, Exit.ILLEGAL);
     vcpu.fault = ipa | fault;
-    reportFault(vcpu, status == Fill.READ_ONLY ? writeSyndrome(esr) : esr, far, hpfar);
+    reportFault(vcpu, syndromeFor(status, esr), far, hpfar);
   } else {
     reportFault(vcpu, esr, far, hpfar);
   }

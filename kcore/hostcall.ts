@@ -4,7 +4,7 @@
  * x0 receives SMCCC_RET_SUCCESS or SMCCC_RET_NOT_SUPPORTED, x1 the result.
  */
 import { ERESTART, SMCCC_RET_NOT_SUPPORTED } from "./errno";
-import { RESUME_GUEST, RESUME_HOST, writeSyndrome } from "./guesttrap";
+import { RESUME_GUEST, RESUME_HOST, syndromeFor } from "./guesttrap";
 import { pin, translateRange, unpin } from "./hostmem";
 import {
   dsb_ish,
@@ -97,9 +97,9 @@ function vcpuRun(cpu: Cpu): u32 {
   const vcpu = vcpuOf(held);
   const status = resolveFault(vcpu);
   let code = Exit.ILLEGAL;
-  if (status == Fill.READ_ONLY) {
+  if (status == Fill.READ_ONLY || (status & Fill.DENIED) != 0) {
     const syndrome = vcpu.pa + profile.faultEsrEl2;
-    host_write64(syndrome, writeSyndrome(host_read64(syndrome)));
+    host_write64(syndrome, syndromeFor(status, host_read64(syndrome)));
     code = Exit.TRAP;
   } else if (status == Fill.REFUSED) {
     trace(cpu, Event.MAP_REFUSED, hva, vcpu.fault, 0);

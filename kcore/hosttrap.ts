@@ -37,6 +37,9 @@ import { Reclaim, reclaim } from "./vm";
 const ISS_S1PTW: u64 = 1 << 7;
 const ISS_CM: u64 = 1 << 8;
 const ESR_IL: u64 = 1 << 25;
+/** Fault status: type without level. */
+const FSC_TYPE: u64 = 0x3c;
+const FSC_TRANSLATION: u64 = 0x04;
 /** Fault status codes: translation and permission fault at level 3, external abort on a walk at level 3. */
 const FSC_TRANSLATION_L3: u64 = 0x07;
 const FSC_PERMISSION_L3: u64 = 0x0f;
@@ -145,6 +148,10 @@ function emulateAccess(cpu: Cpu, esr: u64): bool {
 
 /** A stage 2 fault of the host. */
 function hostAbort(cpu: Cpu, esr: u64): void {
+  if ((esr & FSC_TYPE) != FSC_TRANSLATION) {
+    injectAbort(esr, mrs_far_el2());
+    return;
+  }
   const ipa = (mrs_hpfar_el2() & ~0xf) << 8;
   const far = mrs_far_el2();
   if (mapForHost(ipa)) return;

@@ -9,9 +9,10 @@
 import { coreState } from "./bootinfo";
 import { hostmapMap, hostmapUnmapBlock, hostmapUnmapPage } from "./hostmap";
 import { acquire, LOCK_HOSTMAP, LOCK_S2PAGE, release } from "./lock";
-import { host_read64, page_clean, page_zero, pt_read, pt_write } from "./machine";
-import { nptLeaf, nptNext, nptReach, nptVttbr, nptWalk } from "./npt";
+import { host_read64, page_clean, page_zero, pt_read, pt_write, pt_zero } from "./machine";
+import { nptLeaf, nptNext, nptReach, nptRoot, nptVttbr, nptWalk } from "./npt";
 import {
+  childSlot,
   clearEntry,
   isTable,
   levelShift,
@@ -25,6 +26,7 @@ import {
   PTE_TABLE,
   PTE_VALID,
   PTE_XN,
+  rootSlot,
   setEntry,
   slotAddress,
   slotLevel,
@@ -52,16 +54,20 @@ import { tlbFlushVmid } from "./tlb";
 export namespace Fill {
   /** The address is mapped now. */
   export const MAPPED: u32 = 0;
-  /** The host proposes nothing that allows the access: it must decide. */
+  /** The host proposes nothing: it must decide. */
   export const ABSENT: u32 = 1;
   /** The host proposes a page that it may not write itself: a private VM takes only pages that are the host's alone. */
   export const READ_ONLY: u32 = 2;
   /** The host proposes what the VM must not have, or no table page is left. */
   export const REFUSED: u32 = 3;
+  /** The host's proposal forbids the access; its level is added, times 8. */
+  export const DENIED: u32 = 4;
 }
 
 const BLOCK_SIZE: u64 = 0x20_0000;
 const BLOCK_PAGES: u64 = 512;
+/** Entries of a root of two concatenated tables; a single one is followed by an empty page. */
+const ROOT_ENTRIES: u64 = 1024;
 
 /** Execute-never bit of the host's descriptors that forbids both EL1 and EL0. */
 const PROPOSAL_XN: u64 = 1 << 54;
@@ -143,18 +149,52 @@ function dropLeaf(vm: Vm, slot: u64, entry: u64, level: u32, ipa: u64): void {
   if (vm.privateMemory == 0) dropUses(entry, level);
 }
 
-/** Unmaps what the level 3 table at the level 2 entry `slot` maps, and gives the table back. */
-function dropTable(vm: Vm, slot: u64, entry: u64): void {
-  const table = entry & PTE_ADDRESS;
-  pt_write(slot, 0);
-  tlbFlushVmid(nptVttbr(<u32>vm.slot));
+/** Counts down the uses of every page that the level 3 table at `table` maps, and empties it. */
+function emptyTable(vm: Vm, table: u64): void {
   if (vm.privateMemory == 0) {
     for (let i: u64 = 0; i < BLOCK_PAGES; i++) {
       const page = pt_read(table + (i << 3));
       if ((page & PTE_VALID) != 0) dropUse(s2pageIndex(page & PTE_ADDRESS));
     }
   }
-  poolFree(table);
+  pt_zero(table);
+}
+
+/** Makes every entry of the table at `table` invalid, and keeps what it was. */
+function retainEntries(table: u64): void {
+  for (let i: u64 = 0; i < BLOCK_PAGES; i++) {
+    const slot = table + (i << 3);
+    pt_write(slot, pt_read(slot) & ~PTE_VALID);
+  }
+}
+
+/**
+ * Puts the entries above level 3 for `ipa` in order that were retained: invalid ones that still hold what they were.
+ *
+ * Taking back a large range is one store: the entry above it becomes invalid, its table or block stays. No walk gets
+ * there any more, and what lies below is taken apart only where the VM next touches it, or when it dies.
+ */
+function settle(vm: Vm, ipa: u64): void {
+  let level = startLevel(vm.ipaBits);
+  let slot = rootSlot(nptRoot(<u32>vm.slot), level, ipa);
+  while (level < 3) {
+    const entry = pt_read(slot);
+    if (entry == 0) return;
+    if ((entry & PTE_VALID) == 0) {
+      if ((entry & PTE_TABLE) == 0) {
+        dropUses(entry, level);
+        pt_write(slot, 0);
+        return;
+      }
+      if (level == 2) emptyTable(vm, entry & PTE_ADDRESS);
+      else retainEntries(entry & PTE_ADDRESS);
+      setEntry(slot, entry | PTE_VALID);
+    } else if ((entry & PTE_TABLE) == 0) {
+      return;
+    }
+    level++;
+    slot = childSlot(entry, ipa, level);
+  }
 }
 
 /** Leaf of an ordinary VM for the page or block at `pa`: the host's own choice of type and permission. */
@@ -220,7 +260,10 @@ function lend(vm: Vm, ipa: u64, fault: u64): u32 {
   acquire(LOCK_S2PAGE);
   const leaf = proposal(vm, ipa);
   let status = Fill.ABSENT;
-  if (leaf != 0 && allows(leaf, fault)) {
+  if (leaf != 0 && !allows(leaf, fault)) {
+    status = Fill.DENIED | ((<u32>(leaf & LEVEL)) << 3);
+  } else if (leaf != 0) {
+    settle(vm, ipa);
     if ((leaf & LEVEL) < 3) status = lendBlock(vm, ipa, leaf);
     if (status == Fill.ABSENT) status = lendPage(vm, ipa, leaf);
   }
@@ -299,17 +342,25 @@ export function takeBackPage(vm: Vm, ipa: u64): void {
   release(LOCK_S2PAGE);
 }
 
+/** Takes everything back from an ordinary VM, by retaining every entry of its root. The slot's lock is held. */
+export function takeBackAll(vm: Vm): void {
+  const root = nptRoot(<u32>vm.slot);
+  for (let i: u64 = 0; i < ROOT_ENTRIES; i++) {
+    const entry = pt_read(root + (i << 3));
+    if ((entry & PTE_VALID) != 0) pt_write(root + (i << 3), entry & ~PTE_VALID);
+  }
+  tlbFlushVmid(nptVttbr(<u32>vm.slot));
+}
+
 /**
- * Unmaps the 2 MiB around `ipa`, or the whole region around it that maps nothing. Returns the first address behind.
- * The slot's lock is held.
+ * Takes back the 2 MiB around `ipa` from an ordinary VM, or passes over the region around it that maps nothing.
+ * Returns the first address behind. The slot's lock is held; the caller invalidates the TLBs.
  */
 export function takeBackRegion(vm: Vm, ipa: u64): u64 {
-  acquire(LOCK_S2PAGE);
   const found = nptWalk(<u32>vm.slot, vm.ipaBits, ipa, 2);
-  const entry = pt_read(slotAddress(found));
-  if (isTable(entry)) dropTable(vm, slotAddress(found), entry);
-  else if ((entry & PTE_VALID) != 0) dropLeaf(vm, slotAddress(found), entry, 2, ipa);
-  release(LOCK_S2PAGE);
+  const slot = slotAddress(found);
+  const entry = pt_read(slot);
+  if ((entry & PTE_VALID) != 0) pt_write(slot, entry & ~PTE_VALID);
   return nptNext(found, ipa);
 }
 
@@ -328,7 +379,20 @@ function freeTable(vm: Vm, ipa: u64, level: u32): void {
  * is left when that is outside the VM's range. The slot's lock is held.
  */
 export function dismantle(vm: Vm, ipa: u64): u64 {
-  const next = takeBackRegion(vm, ipa);
+  acquire(LOCK_S2PAGE);
+  settle(vm, ipa);
+  const found = nptWalk(<u32>vm.slot, vm.ipaBits, ipa, 2);
+  const entry = pt_read(slotAddress(found));
+  const next = nptNext(found, ipa);
+  if (isTable(entry)) {
+    pt_write(slotAddress(found), 0);
+    tlbFlushVmid(nptVttbr(<u32>vm.slot));
+    emptyTable(vm, entry & PTE_ADDRESS);
+    poolFree(entry & PTE_ADDRESS);
+  } else if ((entry & PTE_VALID) != 0) {
+    dropLeaf(vm, slotAddress(found), entry, 2, ipa);
+  }
+  release(LOCK_S2PAGE);
   if ((next & 0x3fff_ffff) == 0) freeTable(vm, ipa, 1);
   if ((next & 0x7f_ffff_ffff) == 0 && startLevel(vm.ipaBits) == 0) freeTable(vm, ipa, 0);
   return next;

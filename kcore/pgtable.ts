@@ -58,12 +58,12 @@ export function vtcrFor(ipaBits: u64, physicalRange: u64): u64 {
 }
 
 /** Entry of the root for `ipa`, at level `start`. */
-function rootSlot(root: u64, start: u32, ipa: u64): u64 {
+export function rootSlot(root: u64, start: u32, ipa: u64): u64 {
   return root + ((ipa >> levelShift(start)) << 3);
 }
 
 /** Entry for `ipa` in the table of `level` that `entry` of the level above points to. */
-function childSlot(entry: u64, ipa: u64, level: u32): u64 {
+export function childSlot(entry: u64, ipa: u64, level: u32): u64 {
   return (entry & PTE_ADDRESS) + (((ipa >> levelShift(level)) & 511) << 3);
 }
 

@@ -226,8 +226,8 @@ export function adjustPc(context: u64): void {
 }
 
 /**
- * Looks once more at the stage 2 fault that the host was asked to resolve. The result is one of `Fill`; anything but
- * READ_ONLY and REFUSED lets the vCPU run.
+ * Looks once more at the stage 2 fault that the host was asked to resolve. The result is one of `Fill`; MAPPED and
+ * ABSENT let the vCPU run.
  */
 export function resolveFault(vcpu: Vcpu): u32 {
   const fault = vcpu.fault;
@@ -239,7 +239,7 @@ export function resolveFault(vcpu: Vcpu): u32 {
     return Fill.MAPPED;
   }
   const status = fill(vmOf(vcpu), ipa, fault);
-  if (status != Fill.READ_ONLY) vcpu.fault = 0;
+  if (status != Fill.READ_ONLY && (status & Fill.DENIED) == 0) vcpu.fault = 0;
   return status;
 }
 

@@ -11,7 +11,15 @@ import { pin, translate, translateRange, unpin } from "./hostmem";
 import { MAX_VCPUS, MAX_VMS } from "./layout";
 import { acquire, LOCK_S2PAGE, LOCK_VMS, release, tryAcquire, tryRelease } from "./lock";
 import { host_read8, host_read32, host_read64, host_write64 } from "./machine";
-import { dismantle, ownerNow, returnPage, takeBackPage, takeBackRegion, withdraw } from "./memory";
+import {
+  dismantle,
+  ownerNow,
+  returnPage,
+  takeBackAll,
+  takeBackPage,
+  takeBackRegion,
+  withdraw,
+} from "./memory";
 import { nptVttbr } from "./npt";
 import { vtcrFor } from "./pgtable";
 import { profile } from "./profile";
@@ -24,7 +32,7 @@ const CFLAGS_SVE: u32 = 1 << 0;
 const CFLAGS_PTRAUTH: u32 = 1 << 2;
 /** Generations of a slot's handle: owner fields have 24 bits, 8 of them are the slot. */
 const MAX_GENERATION: u64 = 0xffff;
-/** Empty regions that one step of a restarted call passes over. */
+/** Regions that one step of a restarted call looks at. */
 const STEP: u32 = 16;
 
 /** Bytes of SVE state for a vector length of `vq` quadwords: z0..z31, p0..p15, FFR. */
@@ -298,18 +306,30 @@ export function flushRange(mmuVa: u64, ipa: u64, end: u64): u64 {
   acquire(LOCK_VMS);
   const slot = slotOfKvm(mmuVa - profile.mmu);
   const vm = vmAt(slot);
-  if (slot == 0 || vm.privateMemory != 0) {
-    release(LOCK_VMS);
-    return end;
+  let next = end;
+  if (slot != 0 && vm.privateMemory == 0) {
+    acquire(slot);
+    next = ipa;
+    for (let i: u32 = 0; i < STEP && next < end && next >> vm.ipaBits == 0; i++)
+      next = takeBackRegion(vm, next);
+    tlbFlushVmid(nptVttbr(slot));
+    if (next >> vm.ipaBits != 0) next = end;
+    release(slot);
   }
-  acquire(slot);
-  let next = ipa;
-  for (let i: u32 = 0; i < STEP && next < end && next >> vm.ipaBits == 0; i++)
-    next = takeBackRegion(vm, next);
-  if (next >> vm.ipaBits != 0) next = end;
-  release(slot);
   release(LOCK_VMS);
   return next;
+}
+
+/** Takes back everything that an ordinary VM maps. */
+export function flushAll(mmuVa: u64): void {
+  acquire(LOCK_VMS);
+  const slot = slotOfKvm(mmuVa - profile.mmu);
+  if (slot != 0 && vmAt(slot).privateMemory == 0) {
+    acquire(slot);
+    takeBackAll(vmAt(slot));
+    release(slot);
+  }
+  release(LOCK_VMS);
 }
 
 /** Takes back the page that an ordinary VM maps at `ipa`. */

@@ -56,18 +56,19 @@ class Facts {
     if (term.op === "not") this.denied.delete(arg(term, 0));
   }
 
-  /** Whether the facts make `term` true or false at once. */
-  decide(term: Term): boolean | undefined {
+  /** Whether the facts make `term` true or false, looking at it to a depth of `depth` operators. */
+  decide(term: Term, depth = 6): boolean | undefined {
     if (term === TRUE || this.terms.has(term)) return true;
     if (term === FALSE || this.denied.has(term)) return false;
+    if (depth === 0) return undefined;
     if (term.op === "not") {
-      const inner = this.decide(arg(term, 0));
+      const inner = this.decide(arg(term, 0), depth - 1);
       return inner === undefined ? undefined : !inner;
     }
     if (term.op === "and") {
       let all: boolean | undefined = true;
       for (const part of term.args) {
-        const truth = this.decide(part);
+        const truth = this.decide(part, depth - 1);
         if (truth === false) return false;
         if (truth === undefined) all = undefined;
       }
@@ -245,6 +246,7 @@ function lowZeros(a: Term): number {
     }
     return zeros;
   }
+  if (a.op === "add") return Math.min(...a.args.map(lowZeros));
   if (!isConst(a)) return 0;
   let zeros = 0;
   while (zeros < a.width && ((a.value >> BigInt(zeros)) & 1n) === 0n) zeros++;
@@ -293,20 +295,34 @@ function join(a: Term, b: Term): Term | undefined {
   return undefined;
 }
 
-const extracted = new Map<string, Term>();
+/** Results of rules that go down both arms of a choice or both sides of an operator: without them shared terms cost exponential time. */
+const memo = new Map<string, Term>();
+
+function remembered(key: string, make: () => Term): Term {
+  let result = memo.get(key);
+  if (!result) {
+    result = make();
+    memo.set(key, result);
+  }
+  return result;
+}
 
 /** Bits `high..low` (inclusive) of `a`. Throws a `RangeError` when they are not bits of `a`. */
 export function extract(high: number, low: number, a: Term): Term {
   if (!(low >= 0 && high >= low && high < a.width)) {
     throw new RangeError(`bits ${high}..${low} of a word of ${a.width} bits`);
   }
+  if (high - low + 1 === a.width) return a;
+  if (isConst(a)) return bv(a.value >> BigInt(low), high - low + 1);
+  if (a.op === "extract") return extract(high + a.low, low + a.low, arg(a, 0));
+  if (a.args.length === 0 || a.op === "apply") return node("extract", [a], high - low + 1, { high, low });
+  return remembered(`${a.id}[${high}:${low}]`, () => extractFrom(high, low, a));
+}
+
+/** Bits of a compound term. */
+function extractFrom(high: number, low: number, a: Term): Term {
   const width = high - low + 1;
-  if (width === a.width) return a;
   switch (a.op) {
-    case "const":
-      return bv(a.value >> BigInt(low), width);
-    case "extract":
-      return extract(high + a.low, low + a.low, arg(a, 0));
     case "concat": {
       const parts: Term[] = [];
       let top = a.width;
@@ -319,16 +335,9 @@ export function extract(high: number, low: number, a: Term): Term {
       }
       return concat(...parts);
     }
-    case "ite": {
+    case "ite":
       if (a.branching > PUSH_LIMIT) break;
-      const key = `${a.id}:${high}:${low}`;
-      let result = extracted.get(key);
-      if (!result) {
-        result = ite(arg(a, 0), extract(high, low, arg(a, 1)), extract(high, low, arg(a, 2)));
-        extracted.set(key, result);
-      }
-      return result;
-    }
+      return ite(arg(a, 0), extract(high, low, arg(a, 1)), extract(high, low, arg(a, 2)));
     case "bnot":
       return bnot(extract(high, low, arg(a, 0)));
     case "band":
@@ -336,8 +345,7 @@ export function extract(high: number, low: number, a: Term): Term {
     case "bxor":
       return bitwise(a.op, extract(high, low, arg(a, 0)), extract(high, low, arg(a, 1)));
     case "add":
-      if (low === 0) return sum(a.args.map((part) => extract(high, 0, part)));
-      break;
+      return extractSum(high, low, a);
     case "mul":
       if (low === 0) return mul(extract(high, 0, arg(a, 0)), extract(high, 0, arg(a, 1)));
       break;
@@ -366,7 +374,9 @@ export function sext(a: Term, width: number): Term {
   if (a.min >= half) return concat(bv(-1, width - a.width), a);
   if (a.op === "sext") return sext(arg(a, 0), width);
   if (a.op === "ite" && a.branching <= PUSH_LIMIT) {
-    return ite(arg(a, 0), sext(arg(a, 1), width), sext(arg(a, 2), width));
+    return remembered(`${a.id} to ${width}`, () =>
+      ite(arg(a, 0), sext(arg(a, 1), width), sext(arg(a, 2), width)),
+    );
   }
   return node("sext", [a], width);
 }
@@ -496,7 +506,7 @@ function scaled(a: Term, factor: bigint): Term {
   return concat(mul(low, bv(factor >> BigInt(zeros), low.width)), bv(0, zeros));
 }
 
-/** The sum of a linear form, with low bits that are zero in all but one summand split off, and disjoint bits concatenated. */
+/** The sum of a linear form, with known low bits that no carry comes out of split off, and disjoint bits concatenated. */
 function sum(terms: readonly Term[]): Term {
   const width = (terms[0] as Term).width;
   const total: Linear = { multiples: new Map(), constant: 0n };
@@ -516,18 +526,34 @@ function sum(terms: readonly Term[]): Term {
       return bitwise("bor", a, b);
     }
   }
-  let zeros = 0;
-  for (const candidate of flat.args) {
-    let least = width;
-    for (const part of flat.args) if (part !== candidate) least = Math.min(least, lowZeros(part));
-    zeros = Math.max(zeros, least);
+  const { zeros, rough } = carryFree(flat.args);
+  const cut = zeros === width ? 0 : Math.max(0, ...lows(rough).filter((low) => low <= zeros));
+  if (cut === 0) return flat;
+  return concat(sum(flat.args.map((part) => extract(width - 1, cut, part))), extract(cut - 1, 0, rough));
+}
+
+/** How many low bits are zero in all summands but one, and that one: no carry comes out of those bits. */
+function carryFree(args: readonly Term[]): { zeros: number; rough: Term } {
+  let [least, second] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+  let rough = args[0] as Term;
+  for (const part of args) {
+    const zeros = lowZeros(part);
+    if (zeros < least) {
+      [least, second, rough] = [zeros, least, part];
+    } else if (zeros < second) second = zeros;
   }
-  if (zeros === 0 || zeros >= width) return flat;
-  const low = flat.args.find((part) => lowZeros(part) < zeros);
-  return concat(
-    sum(flat.args.map((part) => extract(width - 1, zeros, part))),
-    low ? extract(zeros - 1, 0, low) : bv(0, zeros),
-  );
+  return { zeros: Math.min(second, rough.width), rough };
+}
+
+/** Bits of a sum: what is below the first possible carry is taken from one summand, the rest is a shorter sum. */
+function extractSum(high: number, low: number, a: Term): Term {
+  if (low === 0) return sum(a.args.map((part) => extract(high, 0, part)));
+  const { zeros, rough } = carryFree(a.args);
+  if (zeros === 0) return node("extract", [a], high - low + 1, { high, low });
+  if (high < zeros) return extract(high, low, rough);
+  const upper = sum(a.args.map((part) => extract(high, zeros, part)));
+  if (low >= zeros) return extract(high - zeros, low - zeros, upper);
+  return concat(upper, extract(zeros - 1, low, rough));
 }
 
 /** The sum of words of one width, modulo 2^width. */
@@ -653,7 +679,8 @@ export function eq(a: Term, b: Term): Term {
   if (plainlyEqual(a, b) === false) return FALSE;
   if (isConst(a)) return eq(b, a);
   if (a.op === "ite" && b.op === "ite" && arg(a, 0) === arg(b, 0)) {
-    return ite(arg(a, 0), eq(arg(a, 1), arg(b, 1)), eq(arg(a, 2), arg(b, 2)));
+    const both = () => ite(arg(a, 0), eq(arg(a, 1), arg(b, 1)), eq(arg(a, 2), arg(b, 2)));
+    return remembered(`${a.id} = ${b.id}`, both);
   }
   for (const [choice, other] of [
     [a, b],
@@ -664,7 +691,7 @@ export function eq(a: Term, b: Term): Term {
     const easy = isConst(other)
       ? isConst(x) || isConst(y)
       : plainlyEqual(x, other) !== undefined || plainlyEqual(y, other) !== undefined;
-    if (easy) return ite(arg(choice, 0), eq(x, other), eq(y, other));
+    if (easy) return remembered(`${a.id} = ${b.id}`, () => ite(arg(choice, 0), eq(x, other), eq(y, other)));
   }
   if (a.op === "bnot" && isConst(b)) return eq(arg(a, 0), bnot(b));
   if (a.op === "sext") {

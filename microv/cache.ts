@@ -3,7 +3,7 @@
  *
  * What is kept is evidence, not verdicts: the trimmed proof of an `unsat`, the model of a `sat`. How far an entry is believed is a choice:
  *
- * - `recheck` (what `--certify` uses): a model is evaluated and a proof is checked against clauses made anew from the formulas. Whoever
+ * - `recheck` (always so when certifying): a model is evaluated and a proof is checked against clauses made anew from the formulas. Whoever
  *   writes the folder can then slow a run down and nothing else; the cache is not trusted at all. An `unsat` that came without a proof
  *   is asked again.
  * - `believe` (for the edit loop): models are evaluated all the same, but a proof is not checked again. An entry carries the digest of its

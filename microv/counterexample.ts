@@ -131,7 +131,7 @@ function replay(execution: Execution, evaluator: Evaluator): Replay {
     if (trace.length < MOST_LINES) trace.push(describe(event));
   };
   try {
-    const executor = new Executor(execution.module, { ...execution.options, values: evaluator, observe });
+    const executor = new Executor(execution.module, { ...execution.options, observe });
     executor.run(execution.function, start, execution.args.map(value));
     return { trace, violated, failure: undefined };
   } catch (error) {

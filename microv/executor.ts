@@ -136,7 +136,7 @@ export type TraceEvent =
   | { readonly kind: "obligation"; readonly obligation: Obligation; readonly depth: number };
 
 export interface ExecutorOptions {
-  /** Models of imports, by `module.field`. An import without one may not be called. */
+  /** Models of imports, by `module.field`. An import without one may not be called; a model of what is not imported is not used. */
   readonly models?: Record<string, CallModel>;
   /** Functions not executed but replaced by their (elsewhere proved) specification. */
   readonly contracts?: Record<string, CallModel>;
@@ -206,13 +206,17 @@ export class Executor {
   private deadline = 0;
   private termLimit = 0;
 
-  /** @throws Error when a model, contract or loop specification names nothing in the module, or the module is recursive. */
+  /** @throws Error when a contract or loop specification names nothing in the module, or the module is recursive. */
   constructor(module: Module, options: ExecutorOptions = {}) {
     this.module = module;
     this.options = options;
     this.linear = options.linear ?? new WordMemory();
-    for (const [name, model] of Object.entries({ ...options.models, ...options.contracts })) {
-      this.models.set(functionNamed(module, name), model);
+    for (const [name, model] of Object.entries(options.models ?? {})) {
+      const imported = module.functions.find((f) => f.imported && f.name === name);
+      if (imported) this.models.set(imported, model);
+    }
+    for (const [name, contract] of Object.entries(options.contracts ?? {})) {
+      this.models.set(functionNamed(module, name), contract);
     }
     for (const [name, spec] of Object.entries(options.loops ?? {})) {
       const [f = "", n = ""] = name.split("#");
@@ -243,9 +247,9 @@ export class Executor {
     return this.invoke(func, copyState(state), args);
   }
 
-  /** `file:line` of an instruction. */
-  where(offset: number): string {
-    return this.options.sourceMap?.describe(offset) ?? `byte ${offset}`;
+  /** `file:line` of an instruction of the running function. */
+  private where(offset: number): string {
+    return this.options.sourceMap?.describe(offset, this.frames.at(-1)?.func.bytes) ?? `byte ${offset}`;
   }
 
   // -------------------------------------------------------------------------------------------------------------- functions
@@ -627,7 +631,7 @@ export class Executor {
         stack.push(bv(instruction.value, 64));
         return;
       case "memory.size":
-        stack.push(bv(this.module.memory?.min ?? 0, 32));
+        stack.push(this.memoryPages(instruction));
         return;
       case "memory.fill":
       case "memory.copy":
@@ -645,6 +649,12 @@ export class Executor {
       this.oblige(name, "trap", goal, instruction, state);
     }
     stack.push(operation(...args));
+  }
+
+  private memoryPages(at: Instruction): Term {
+    const { min, max } = this.module.memory ?? { min: 0, max: 0 };
+    if (min !== max) throw this.error("the size of a memory that may grow is asked for", at);
+    return bv(min, 32);
   }
 
   /** The effective 32-bit address, with the obligation that all bytes are in memory. `length` is in 33 bits. */

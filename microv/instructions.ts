@@ -124,7 +124,6 @@ export const ROWS: readonly Row[] = [
   row(0xfe47, "i64.atomic.rmw32.xchg_u", "memory", "iI", "I", 4),
   row(0xfe48, "i32.atomic.rmw.cmpxchg", "memory", "iii", "i", 4),
   row(0xfe49, "i64.atomic.rmw.cmpxchg", "memory", "iII", "I", 8),
-  row(0xfe4e, "i64.atomic.rmw32.cmpxchg_u", "memory", "iII", "I", 4),
 ];
 
 export const BY_CODE: ReadonlyMap<number, Row> = new Map(ROWS.map((r) => [r.code, r]));

@@ -241,14 +241,14 @@ function readInstruction(reader: Reader, row: Row, offset: number): Instruction 
       labels = [...reader.list(() => reader.u32()), reader.u32()];
       break;
     case "memory":
-      reader.u32();
+      if (reader.u32() >= 0x40) throw new DecodeError("unsupported second memory", offset);
       displacement = reader.u32();
       break;
     case "zeros":
-      reader.take(2);
-      break;
     case "zero":
-      reader.take(1);
+      for (const byte of reader.take(row.immediate === "zero" ? 1 : 2)) {
+        if (byte !== 0) throw new DecodeError("unsupported second memory", offset);
+      }
       break;
     case "i32":
       value = reader.signed(32);
@@ -311,7 +311,8 @@ export function decode(bytes: Uint8Array): Module {
   let elements = 0;
   let names: { functions: Map<number, string>; locals: Map<number, Map<number, string>> } | undefined;
 
-  const readLimits = (r: Reader): Limits => {
+  const onlyMemory = (r: Reader): Limits => {
+    if (memory) throw new DecodeError("unsupported second memory", r.at);
     const flags = r.byte();
     if (flags > 3) throw new DecodeError("unsupported 64-bit memory", r.at - 1);
     const min = r.u32();
@@ -344,7 +345,7 @@ export function decode(bytes: Uint8Array): Module {
           const name = `${module}.${field}`;
           if (kind === "function") imports.push({ name, kind, module, field, type: r.u32() });
           else if (kind === "memory") {
-            memory = readLimits(r);
+            memory = onlyMemory(r);
             imports.push({ name, kind, module, field, type: 0 });
           } else throw new DecodeError(`unsupported import of a ${kind}, ${name},`, at);
         }
@@ -356,7 +357,7 @@ export function decode(bytes: Uint8Array): Module {
         tables = r.u32();
         break;
       case 5:
-        if (r.u32() > 0) memory = readLimits(r);
+        for (let left = r.u32(); left > 0; left--) memory = onlyMemory(r);
         break;
       case 6:
         for (let left = r.u32(); left > 0; left--) {
@@ -456,21 +457,21 @@ function readNames(r: Reader) {
 }
 
 /**
- * The function called `name`: its full name, an export, an import as `module.field`, or the last part of a path-like name that only
- * one function has (`map` for `core/pagetable/map`).
+ * The function called `name`: an export, which is what the outside calls; else a full name; else the last part of a path-like name
+ * (`walk` for `core/pagetable/walk`). The name section is not trusted: a name that several functions have is refused.
  * @throws Error that names what was asked for and the functions there are.
  */
 export function functionNamed(module: Module, name: string): Func {
-  const exact =
-    module.functions.find((f) => f.name === name) ?? module.functions.find((f) => f.exports.includes(name));
-  if (exact) return exact;
-  const last = module.functions.filter((f) => !f.imported && f.name.split("/").at(-1) === name);
-  if (last.length === 1) return last[0] as Func;
-  if (last.length > 1)
-    throw new Error(`several functions are called ${name}: ${last.map((f) => f.name).join(", ")}`);
-  throw new Error(
-    `no function is called ${name}; there are ${module.functions.map((f) => f.name).join(", ")}`,
-  );
+  const { functions } = module;
+  const exported = functions.find((f) => f.exports.includes(name));
+  if (exported) return exported;
+  const full = functions.filter((f) => f.name === name);
+  const found =
+    full.length > 0 ? full : functions.filter((f) => !f.imported && f.name.split("/").at(-1) === name);
+  if (found.length === 1) return found[0] as Func;
+  if (found.length > 1)
+    throw new Error(`several functions are called ${name}: ${found.map((f) => f.name).join(", ")}`);
+  throw new Error(`no function is called ${name}; there are ${functions.map((f) => f.name).join(", ")}`);
 }
 
 /** Every instruction of a body, those inside blocks included, in the order of the file. */

@@ -339,8 +339,8 @@ export function mutants(bytes: Uint8Array, options: MutationOptions = {}): Mutan
     result.push({
       id: `${edit.function.name}@${offset}: ${edit.change}`,
       function: edit.function.name,
-      where: options.sourceMap?.describe(offset) ?? `byte ${offset}`,
-      line: options.sourceMap?.at(offset)?.line,
+      where: options.sourceMap?.describe(offset, edit.function.bytes) ?? `byte ${offset}`,
+      line: options.sourceMap?.at(offset, edit.function.bytes)?.line,
       change: edit.change,
       bytes: mutated,
     });

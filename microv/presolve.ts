@@ -6,7 +6,7 @@
  * is equivalent to the original: it has the same models.
  */
 
-import { concat, extract, substitute } from "./build.ts";
+import { and, concat, extract, substitute } from "./build.ts";
 import { bv, FALSE, isConst, type Term, TRUE } from "./term.ts";
 
 /** Rounds of simplification; each may uncover new facts. */
@@ -48,19 +48,20 @@ function withKnownBits(leaf: Term, known: readonly KnownBits[]): Term {
   return concat(...parts);
 }
 
-function flatten(assertions: readonly Term[]): Term[] {
-  return [...new Set(assertions.flatMap((a) => (a.op === "and" ? a.args : [a])))].filter((a) => a !== TRUE);
+function conjuncts(assertions: readonly Term[]): readonly Term[] {
+  const all = and(...assertions);
+  return all.op === "and" ? all.args : [all];
 }
 
 /**
  * Assertions with the same models as the given ones, usually much smaller.
  *
- * Why the models are the same: facts about bits are kept as they are, and any other assertion is only changed where facts about bits or
- * assertions that are its proper subterms allow it. In a model of the result all assertions without such subterms hold, hence those made of
- * them, and so on.
+ * Why the models are the same: an assertion is only changed where assertions that are its proper subterms, or facts about the bits of leaves
+ * inside it, allow it; a fact about a leaf keeps that leaf. In a model of the result, the assertions without such subterms hold, hence
+ * those made of them, and so on upward.
  */
-export function presolve(assertions: readonly Term[]): Term[] {
-  let current = flatten(assertions);
+export function presolve(assertions: readonly Term[]): readonly Term[] {
+  let current = conjuncts(assertions);
   const used = new Set<Term>();
   for (let round = 0; round < ROUNDS; round++) {
     const bits = new Map<Term, KnownBits[]>();
@@ -75,15 +76,14 @@ export function presolve(assertions: readonly Term[]): Term[] {
     if (current.every((fact) => used.has(fact))) break;
     for (const fact of current) used.add(fact);
     const next = current.flatMap((assertion) => {
-      if (knownBits(assertion)) return [assertion];
       const own = assertion.op === "not" ? (assertion.args[0] as Term) : assertion;
+      const leaf = knownBits(assertion)?.leaf;
       return substitute([assertion], (rebuilt, original) => {
-        if (original === assertion || original === own) return undefined;
+        if (original === assertion || original === own || original === leaf) return undefined;
         return leaves.get(rebuilt) ?? truths.get(original);
       });
     });
-    current = flatten(next);
-    if (current.includes(FALSE)) return [FALSE];
+    current = conjuncts(next);
   }
   return current;
 }

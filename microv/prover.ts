@@ -46,6 +46,7 @@ interface Common {
 }
 
 export type Result =
+  /** `certified`: the checker accepted a certificate in this run, or the simplifier needed no solver. */
   | (Common & { readonly status: "proved"; readonly certified: boolean })
   | (Common & { readonly status: "failed"; readonly model: Model; readonly goal: Goal })
   | (Common & { readonly status: "vacuous" })
@@ -88,7 +89,13 @@ class Investigator {
     if (query.isFalse) return Promise.resolve({ status: "unsat", solver: "simplifier", certified: true });
     let finding = this.known.get(query.digest);
     if (!finding) {
-      finding = this.investigate(query);
+      finding = this.investigate(query).catch(
+        (error): Finding => ({
+          status: "unknown",
+          solver: "none",
+          reason: error instanceof Error ? error.message : String(error),
+        }),
+      );
       this.known.set(query.digest, finding);
     }
     return finding;
@@ -132,9 +139,7 @@ class Investigator {
       cache.reject(query.digest, "its model does not satisfy the formulas");
       return undefined;
     }
-    if (cache.trust === "believe" && (!certify || entry.proof)) {
-      return { status: "unsat", solver, certified: entry.proof !== undefined };
-    }
+    if (cache.trust === "believe" && !certify) return { status: "unsat", solver, certified: false };
     if (!entry.proof) return undefined;
     const verdict = await this.check(query, { bytes: entry.proof, format: "binary" });
     if (verdict.ok) return { status: "unsat", solver, certified: true };
@@ -156,7 +161,11 @@ interface Task {
 
 function tasksOf(problem: Problem): Task[] {
   const groups = new Map<string, Goal[]>();
-  for (const goal of problem.goals) groups.set(goal.name, [...(groups.get(goal.name) ?? []), goal]);
+  for (const goal of problem.goals) {
+    const group = groups.get(goal.name);
+    if (group) group.push(goal);
+    else groups.set(goal.name, [goal]);
+  }
   return [...groups].map(([name, goals]) => ({ problem, name, goals }));
 }
 

@@ -274,7 +274,8 @@ function locate(name: NativeName, options: SolverOptions): string | undefined {
 }
 
 /**
- * The solvers that can be used here, best first. z3 as WebAssembly is among them only when there is no native one.
+ * The solvers that can be used here, best first. z3 as WebAssembly is among them only when there is no native one. Close them when done:
+ * a solver may keep a process running between queries.
  * @throws Error when there is none at all, saying how to get one
  */
 export async function findSolvers(options: SolverOptions = {}): Promise<Solver[]> {

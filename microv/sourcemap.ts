@@ -8,10 +8,10 @@ export interface Position {
   readonly column: number;
 }
 
+/** Bytes from `offset` on come from `position`. Bytes that come from no source have no segment, and count to the one before. */
 interface Segment {
   readonly offset: number;
-  /** None for bytes that come from no source. */
-  readonly position: Position | undefined;
+  readonly position: Position;
 }
 
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -55,20 +55,24 @@ export class SourceMap {
       if (group === "") continue;
       const numbers = decodeGroup(group);
       offset += numbers[0] ?? 0;
-      let position: Position | undefined;
-      if (numbers.length >= 4) {
-        source += numbers[1] ?? 0;
-        line += numbers[2] ?? 0;
-        column += numbers[3] ?? 0;
-        position = { file: map.sources[source] ?? "?", line: line + 1, column: column + 1 };
-      }
+      if (numbers.length < 4) continue;
+      source += numbers[1] ?? 0;
+      line += numbers[2] ?? 0;
+      column += numbers[3] ?? 0;
+      const position = { file: map.sources[source] ?? "?", line: line + 1, column: column + 1 };
       this.segments.push({ offset, position });
     }
     this.segments.sort((a, b) => a.offset - b.offset);
   }
 
-  /** The position of the last mapping at or before `offset`; none before the first. */
-  at(offset: number): Position | undefined {
+  /**
+   * The position of a byte: that of the last mapping at or before it. Within a function, given by its range of bytes, instructions before
+   * the first mapping take that one; none when the range has no mapping.
+   */
+  at(
+    offset: number,
+    range: { start: number; end: number } = { start: 0, end: offset + 1 },
+  ): Position | undefined {
     let low = 0;
     let high = this.segments.length;
     while (low < high) {
@@ -76,12 +80,14 @@ export class SourceMap {
       if ((this.segments[middle] as Segment).offset <= offset) low = middle + 1;
       else high = middle;
     }
-    return this.segments[low - 1]?.position;
+    const [before, after] = [this.segments[low - 1], this.segments[low]];
+    if (before && before.offset >= range.start) return before.position;
+    return after && after.offset < range.end ? after.position : undefined;
   }
 
   /** `file:line` of a byte, or `byte N` when the map says nothing. */
-  describe(offset: number): string {
-    const position = this.at(offset);
+  describe(offset: number, range?: { start: number; end: number }): string {
+    const position = this.at(offset, range);
     return position ? `${position.file}:${position.line}` : `byte ${offset}`;
   }
 }

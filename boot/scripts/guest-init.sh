@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The stock guest's /init: says that user space is up, does the tasks that the kernel command line names, powers off.
 #
-# corevisor.tasks=disk,net   disk: SHA-256 of /dev/vda; net: a ping to QEMU's user network
+# corevisor.tasks=TASK,...   disk: SHA-256 of /dev/vda; net: a ping to QEMU's user network; console: a line through hvc0
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -25,6 +25,10 @@ for task in $(echo "$tasks" | tr , ' '); do
       ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
       if ping -c 3 -q 10.0.2.2; then reached=true; else reached=false; fi
       event "{\"event\":\"net\",\"reached\":$reached}"
+      ;;
+    console)
+      echo "through the console" > /dev/hvc0
+      event "{\"event\":\"console\",\"its\":$(awk '/ITS-/ { for (n = 2; n <= NF && $n ~ /^[0-9]+$/; n++) sum += $n } END { print sum + 0 }' /proc/interrupts)}"
       ;;
     *) event "{\"event\":\"unknown-task\",\"task\":\"$task\"}" ;;
   esac

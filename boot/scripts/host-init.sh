@@ -2,7 +2,7 @@
 # The host's /init: sets the machine up, runs the steps that the kernel command line names, and powers off.
 #
 # corevisor.steps=NAME[:ARGUMENT...],...   runs /corevisor/steps/NAME with its arguments, one after another (default: info)
-# corevisor.then=shell                     opens a shell on the console instead of powering off
+# corevisor.then=poweroff|reboot|shell     what to do afterwards (default: poweroff; a shell powers off when it ends)
 #
 # What scripts may rely on goes to the console as one line each: `@corevisor {"event": ...}`.
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
@@ -43,8 +43,8 @@ for step in $(argument corevisor.steps info | tr , ' '); do
   fi
   event "{\"event\":\"step-ended\",\"name\":\"$name\",\"status\":$status,\"uptime\":$(cut -d' ' -f1 /proc/uptime)}"
 done
-if [ "$(argument corevisor.then poweroff)" = shell ]; then
-  setsid cttyhack sh
-fi
+then=$(argument corevisor.then poweroff)
+[ "$then" = shell ] && setsid cttyhack sh
 event '{"event":"done"}'
+[ "$then" = reboot ] && reboot -f
 poweroff -f

@@ -4,6 +4,7 @@
  */
 
 import { add, and, concat, eq, extract, implies, ite, not, or, sub, uge, ule, ult, zext } from "../build.ts";
+import type { Execution } from "../counterexample.ts";
 import {
   type Call,
   type CallModel,
@@ -142,11 +143,17 @@ const models: Record<string, CallModel> = {
   },
 };
 
-/** An execution of `map` or `unmap`, and what is to be proved of it. */
-export function walkProblem(module: Module, name: "map" | "unmap", map?: string): Problem {
-  const before = start();
-  const executor = new Executor(module, { models, sourceMap: map ? new SourceMap(map) : undefined });
+/** The execution of `map` or `unmap` from an arbitrary state. */
+export function walkExecution(module: Module, name: "map" | "unmap", map?: string): Execution {
   const args = name === "map" ? [root, ipa, variable("pa", 64), variable("attributes", 64)] : [root, ipa];
+  const options = { models, sourceMap: map ? new SourceMap(map) : undefined };
+  return { module, function: name, options, state: start(), args };
+}
+
+/** What is to be proved of it. */
+export function walkProblem(module: Module, name: "map" | "unmap", map?: string): Problem {
+  const { options, state: before, args } = walkExecution(module, name, map);
+  const executor = new Executor(module, options);
   const outcome = executor.run(name, before, args);
   if (!outcome?.result) throw new Error(`${name} does not return`);
   const { state: after, result } = outcome;
@@ -177,7 +184,11 @@ export function walkProblem(module: Module, name: "map" | "unmap", map?: string)
           implies(eq(result, bv(-17, 32)), valid(found)),
           or(...[0, -22, -12, -17].map((code) => eq(result, bv(code, 32)))),
         )
-      : and(eq(eq(result, bv(-22, 32)), not(inRange)), implies(inRange, eq(done, valid(found))));
+      : and(
+          eq(eq(result, bv(-22, 32)), not(inRange)),
+          implies(inRange, eq(done, valid(found))),
+          or(not(inRange), done, eq(result, bv(-2, 32))),
+        );
   const goal = (title: string, formula: Term) => ({ name: title, path: after.path, goal: formula });
   return {
     name,
