@@ -68,7 +68,7 @@ export async function exists(path: string): Promise<boolean> {
  * @throws BootError when the disk is full or the folder cannot be written
  */
 export async function writeAtomically(path: string, data: Uint8Array | readonly Uint8Array[]): Promise<void> {
-  const temporary = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`;
+  const temporary = temporaryName(path);
   await guardFiles(path, async () => {
     try {
       const file = await open(temporary, "wx");
@@ -84,6 +84,13 @@ export async function writeAtomically(path: string, data: Uint8Array | readonly 
       throw error;
     }
   });
+}
+
+/**
+ * A name beside a path for what is to become that path. When this process is killed, the next run removes what is left there.
+ */
+export function temporaryName(path: string): string {
+  return `${path}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`;
 }
 
 /**
@@ -190,13 +197,14 @@ export async function withRunFolder<T>(cache: Cache, work: (folder: string) => P
   }
 }
 
-/** Removes the private folders of processes that are gone. */
+/** Removes the private folders and unfinished files of processes that are gone. */
 async function clearAbandoned(cache: Cache): Promise<void> {
-  const run = cachePath(cache, "run");
-  for (const name of await readdir(run)) {
-    const owner = Number.parseInt(name, 10);
-    if (Number.isNaN(owner) || (await isAlive(owner))) continue;
-    await rm(join(run, name), { recursive: true, force: true });
+  for (const folder of ["run", "built", "packages"]) {
+    for (const name of await readdir(cachePath(cache, folder))) {
+      const owner = folder === "run" ? /^(\d+)-/.exec(name)?.[1] : /\.(\d+)-[0-9a-f]+\.tmp$/.exec(name)?.[1];
+      if (owner === undefined || (await isAlive(Number(owner)))) continue;
+      await rm(cachePath(cache, folder, name), { recursive: true, force: true });
+    }
   }
 }
 

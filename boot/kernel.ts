@@ -3,7 +3,13 @@ import { join } from "node:path";
 import { exists } from "./cache.ts";
 import { BootError } from "./error.ts";
 import type { Job } from "./job.ts";
-import { fetchPackages, resolveMetapackage } from "./packages.ts";
+import {
+  arePackagesCached,
+  fetchPackages,
+  type PackageSet,
+  resolvedMetapackage,
+  resolveMetapackage,
+} from "./packages.ts";
 
 /** A kernel of Debian's, unpacked. */
 export interface KernelPackage {
@@ -20,23 +26,34 @@ export interface KernelPackage {
 /** The Linux version whose KVM the core speaks to. */
 const version = "6.12";
 
+const metapackage = {
+  purpose: `Linux ${version}`,
+  candidates: [`linux-image-${version}-cloud-arm64`, "linux-image-cloud-arm64"],
+  prefix: `linux-image-${version}.`,
+  architecture: "arm64",
+} as const;
+
+const kernelSet = (name: string): PackageSet => ({
+  purpose: `Linux ${version}`,
+  names: [name],
+  architecture: "arm64",
+  dependencies: false,
+});
+
+/** The release of Debian's kernel in the cache, or undefined when it has to be fetched. */
+export async function cachedKernelRelease(job: Pick<Job, "cache">): Promise<string | undefined> {
+  const name = await resolvedMetapackage(job, metapackage);
+  if (name === undefined || !(await arePackagesCached(job, kernelSet(name)))) return undefined;
+  return name.slice("linux-image-".length);
+}
+
 /**
  * Debian's Linux 6.12 for arm64 virtual machines, from the cache or the archive.
  * @throws BootError see fetchPackages
  */
 export async function fetchKernel(job: Job): Promise<KernelPackage> {
-  const name = await resolveMetapackage(job, {
-    purpose: `Linux ${version}`,
-    candidates: [`linux-image-${version}-cloud-arm64`, "linux-image-cloud-arm64"],
-    prefix: `linux-image-${version}.`,
-    architecture: "arm64",
-  });
-  const { root } = await fetchPackages(job, {
-    purpose: `Linux ${version}`,
-    names: [name],
-    architecture: "arm64",
-    dependencies: false,
-  });
+  const name = await resolveMetapackage(job, metapackage);
+  const { root } = await fetchPackages(job, kernelSet(name));
   const release = name.slice("linux-image-".length);
   for (const folder of ["lib/modules", "usr/lib/modules"]) {
     const modules = join(root, folder, release);

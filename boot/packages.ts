@@ -1,8 +1,17 @@
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { cachePath, diskFull, exists, freeSpace, guardFiles, withLock, writeAtomically } from "./cache.ts";
+import {
+  cachePath,
+  diskFull,
+  exists,
+  freeSpace,
+  guardFiles,
+  temporaryName,
+  withLock,
+  writeAtomically,
+} from "./cache.ts";
 import { type Finished, findOnPath, runCommand } from "./command.ts";
 import { BootError, systemCode } from "./error.ts";
 import type { Job } from "./job.ts";
@@ -58,27 +67,26 @@ export async function fetchPackages(job: Job, set: PackageSet): Promise<Unpacked
   });
 }
 
+/** A package that stands for whichever package is current. */
+export interface Metapackage {
+  readonly purpose: string;
+  /** Its names, the best first. */
+  readonly candidates: readonly string[];
+  /** How the name of the package that it stands for begins. */
+  readonly prefix: string;
+  readonly architecture: PackageSet["architecture"];
+}
+
 /**
- * The packages that stand behind a metapackage: the first of the candidates that the archive has, and its first dependency with
- * this prefix. `linux-image-6.12-cloud-arm64` → `linux-image-6.12.117+deb12-cloud-arm64`. The answer is remembered with
- * the cache, so that a cached kernel stays in use until the cache is cleared.
+ * The package that a metapackage stands for: of the first candidate that the archive has, the first dependency with the prefix.
+ * `linux-image-6.12-cloud-arm64` → `linux-image-6.12.117+deb12-cloud-arm64`. The answer is remembered in the cache, so that
+ * a cached kernel stays in use until the cache is cleared.
  * @throws BootError when the archive has none of them
  */
-export async function resolveMetapackage(
-  job: Job,
-  options: {
-    readonly purpose: string;
-    readonly candidates: readonly string[];
-    readonly prefix: string;
-    readonly architecture: PackageSet["architecture"];
-  },
-): Promise<string> {
-  const { candidates, prefix, architecture, purpose } = options;
-  const key = createHash("sha256")
-    .update(JSON.stringify([candidates, prefix, architecture]))
-    .digest("hex");
-  const memo = cachePath(job.cache, "packages", `${key.slice(0, 16)}.name`);
-  if (await exists(memo)) return (await readFile(memo, "utf8")).trim();
+export async function resolveMetapackage(job: Job, metapackage: Metapackage): Promise<string> {
+  const { candidates, prefix, architecture, purpose } = metapackage;
+  const known = await resolvedMetapackage(job, metapackage);
+  if (known !== undefined) return known;
   return withApt(job, architecture, async (apt) => {
     const name = await withFreshLists(job, apt, purpose, async () => {
       for (const candidate of candidates) {
@@ -101,9 +109,24 @@ export async function resolveMetapackage(
         "add the current Debian stable to your apt sources, or name a file on the command line",
       );
     });
-    await writeAtomically(memo, Buffer.from(`${name}\n`));
+    await writeAtomically(metapackageMemo(job, metapackage), Buffer.from(`${name}\n`));
     return name;
   });
+}
+
+/** What resolveMetapackage has found before, or undefined. */
+export async function resolvedMetapackage(
+  job: Pick<Job, "cache">,
+  metapackage: Metapackage,
+): Promise<string | undefined> {
+  const memo = metapackageMemo(job, metapackage);
+  return (await exists(memo)) ? (await readFile(memo, "utf8")).trim() : undefined;
+}
+
+function metapackageMemo(job: Pick<Job, "cache">, { candidates, prefix, architecture }: Metapackage): string {
+  const request = JSON.stringify([candidates, prefix, architecture]);
+  const key = createHash("sha256").update(request).digest("hex").slice(0, 16);
+  return cachePath(job.cache, "packages", `${key}.name`);
 }
 
 /** The name of a package set's folder: the same for the same request. */
@@ -308,10 +331,10 @@ async function unpack(job: Job, set: PackageSet, archives: string, folder: strin
     );
   }
   return guardFiles(folder, async () => {
-    const temporary = await mkdtemp(`${folder}.tmp-`);
+    const temporary = temporaryName(folder);
     try {
       const root = join(temporary, "root");
-      await mkdir(root);
+      await mkdir(root, { recursive: true });
       for (const [index, file] of files.entries()) {
         job.onProgress({ stage: `unpacking ${set.purpose}`, fraction: index / files.length });
         const done = await runCommand("dpkg-deb", ["-x", join(archives, file), root], { signal: job.signal });

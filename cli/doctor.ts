@@ -5,6 +5,7 @@ import { freeSpace } from "../boot/cache.ts";
 import { findOnPath } from "../boot/command.ts";
 import { BootError } from "../boot/error.ts";
 import type { Job } from "../boot/job.ts";
+import { cachedKernelRelease } from "../boot/kernel.ts";
 import { debianSources } from "../boot/sources.ts";
 import { inspectKit, type KitState, qemuKit, toolchainKit, xzKit } from "../boot/tools.ts";
 import { Status } from "./exit.ts";
@@ -59,6 +60,7 @@ async function examine(context: CommandContext): Promise<Finding[]> {
     kit("arm64 compiler", await inspectKit(job, toolchainKit), canFetch, "install gcc-aarch64-linux-gnu"),
   );
   findings.push(kit("xz", await inspectKit(job, xzKit), canFetch, "install xz-utils"));
+  findings.push(await kernel(job, canFetch));
   findings.push(await command("flock", "util-linux"), await command("setpriv", "util-linux"));
   return findings;
 }
@@ -111,6 +113,15 @@ function kit(name: string, found: KitState<string>, canFetch: boolean, remedy: s
       if (canFetch) return { name, state: "fetch", detail: found.problem };
       return { name, state: "missing", detail: found.problem, remedy };
   }
+}
+
+async function kernel(job: Job, canFetch: boolean): Promise<Finding> {
+  const name = "host kernel";
+  const release = await cachedKernelRelease(job);
+  if (release !== undefined) return { name, state: "ready", detail: `${release} in the cache` };
+  const detail = "Debian's Linux 6.12 is not in the cache";
+  if (canFetch) return { name, state: "fetch", detail };
+  return { name, state: "missing", detail, remedy: "name your own with corevisor run --kernel and --initrd" };
 }
 
 async function command(name: string, from: string): Promise<Finding> {

@@ -28,4 +28,14 @@ export function ensureInstalled() {
   process.exit(2);
 }
 
+/** Exits with status 2 where Node.js is too old to run the rest. */
+function ensureNode() {
+  if (Number.parseInt(process.versions.node, 10) >= 20) return;
+  process.stderr.write(
+    `corevisor: Node.js is ${process.version}, older than 20; install Node.js 20 or newer\n`,
+  );
+  process.exit(2);
+}
+
+ensureNode();
 ensureInstalled();

@@ -149,10 +149,15 @@ export class Machine {
   readonly core: CoreMemory;
   /** The owner table: entries by page of RAM. */
   readonly owners: BigUint64Array;
+  /** First byte of the core's memory, and first byte after it. */
+  readonly coreBase: number;
+  readonly coreEnd: number;
   /** The CPU that runs the core at the moment. */
   current: Cpu;
   /** Stage 1 tables by their base in TTBRn_EL1. */
   readonly stage1 = new Map<number, Stage1>();
+  /** Table pages that were written since an invariant last looked at all of them. */
+  readonly dirtyTables = new Set<number>();
   /** Counted up at each change of tables and of the owner table. */
   tableVersion = 0;
   ownerVersion = 0;
@@ -190,6 +195,8 @@ export class Machine {
     this.firmware = new Firmware(affinities);
     this.owners = new BigUint64Array(this.memory.pageCount);
     this.mutant = options.mutant ?? 0;
+    this.coreBase = options.coreBase ?? this.memory.base + 4 * MiB;
+    this.coreEnd = this.coreBase + (options.corePages ?? (4 * MiB) / PAGE_SIZE) * PAGE_SIZE;
     const instance = new WebAssembly.Instance(module.module, bindImports(this, module.module));
     this.core = new Memory(instance.exports);
     this.exports = instance.exports as Record<string, (...args: number[]) => number>;
@@ -208,19 +215,14 @@ export class Machine {
     this.enter(this.cpu(0), "boot", []);
   }
 
-  /** First byte and pages of the core's memory. */
-  get coreBase(): number {
-    return this.core.bootInfo.number("coreBase");
-  }
-
-  get corePages(): number {
-    return this.core.bootInfo.number("corePages");
+  /** True while some CPU is in the middle of an entry and another one runs. */
+  get isNested(): boolean {
+    return this.depth > 0;
   }
 
   /** True when `pa` lies in the core's memory. */
   isCore(pa: number): boolean {
-    const base = this.coreBase;
-    return pa >= base && pa < base + this.corePages * PAGE_SIZE;
+    return pa >= this.coreBase && pa < this.coreEnd;
   }
 
   /** Owner of the page at `pa`, which is RAM: 0 the host, 1 the core, else a VM's handle. */
@@ -476,9 +478,8 @@ export class Machine {
   }
 
   private fillBootInfo(affinities: readonly bigint[]): void {
-    const { options, core, memory } = this;
-    const coreBase = options.coreBase ?? memory.base + 4 * MiB;
-    const corePages = options.corePages ?? (4 * MiB) / PAGE_SIZE;
+    const { options, core, memory, coreBase } = this;
+    const corePages = (this.coreEnd - coreBase) / PAGE_SIZE;
     const s2pageBase = coreBase + core.maxVms * 2 * PAGE_SIZE;
     const poolBase = s2pageBase + Math.ceil((memory.pageCount * 8) / PAGE_SIZE) * PAGE_SIZE;
     const room = (coreBase + corePages * PAGE_SIZE - poolBase) / PAGE_SIZE;

@@ -66,9 +66,12 @@ function makePrimitives(machine: Machine): Record<string, Primitive> {
   const { memory, caches, tlbs } = machine;
 
   /** The core's own table memory at `pa`. */
-  const table = (pa: number, alignment: number) => {
+  const checkTable = (pa: number, alignment: number) => {
     if (!machine.isCore(pa) || pa % alignment !== 0)
       throw new Violation("tableMemoryIsCore", `a table access at ${hex(pa)}`);
+  };
+  const table = (pa: number, alignment: number) => {
+    checkTable(pa, alignment);
     return memory.pageAt(pa).memory;
   };
   const store = (pa: number, low: number, high: number) => {
@@ -79,6 +82,7 @@ function makePrimitives(machine: Machine): Record<string, Primitive> {
     tlbs.store(machine.current.index, pa, old, low, high);
     halves[at] = low;
     halves[at + 1] = high;
+    machine.dirtyTables.add(pa - (pa % PAGE_SIZE));
     machine.tableVersion++;
   };
 
@@ -147,8 +151,9 @@ function makePrimitives(machine: Machine): Record<string, Primitive> {
     },
     pt_zero: (pa: bigint) => {
       const at = address(pa);
-      const { words } = table(at, PAGE_SIZE);
+      checkTable(at, PAGE_SIZE);
       machine.watch?.tableZero?.(at);
+      const words = memory.touched(at)?.memory.words ?? [];
       for (let i = 0; i < words.length; i++) if (words[i] !== 0n) store(at + 8 * i, 0, 0);
       machine.tableVersion++;
     },

@@ -125,24 +125,24 @@ export function walk(
   const steps: Step[] = from ? [...from.steps] : [];
   let level = from?.level ?? regime.startLevel;
   let table = from?.table ?? regime.root;
-  const fault = (type: FaultType): Walk => ({ fault: { type, level }, steps });
   if (ipa >= 2 ** regime.inputBits) return { fault: { type: "translation", level: 0 }, steps };
   for (;;) {
     const step = read(entryAddress(regime, table, level, ipa));
     steps.push(step);
     const { low, high } = step;
-    if (!isValid(low)) return fault("translation");
+    if (!isValid(low)) return { fault: { type: "translation", level }, steps };
     const output = descriptorAddress(low, high);
     if (isTable(low, level)) {
-      if (output >= 2 ** regime.outputBits) return fault("address size");
+      if (output >= 2 ** regime.outputBits) return { fault: { type: "address size", level }, steps };
       table = output;
       level++;
       continue;
     }
     // A page is 0b11 at level 3, a block 0b01 at levels 1 and 2; everything else is reserved.
-    if (level === 0 || (level === 3) !== ((low & 2) !== 0)) return fault("translation");
-    if (output >= 2 ** regime.outputBits) return fault("address size");
-    if ((low & (1 << 10)) === 0) return fault("access flag");
+    if (level === 0 || (level === 3) !== ((low & 2) !== 0))
+      return { fault: { type: "translation", level }, steps };
+    if (output >= 2 ** regime.outputBits) return { fault: { type: "address size", level }, steps };
+    if ((low & (1 << 10)) === 0) return { fault: { type: "access flag", level }, steps };
     return { leaf: decodeLeaf(low, high, level, ipa), steps };
   }
 }

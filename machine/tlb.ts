@@ -58,8 +58,8 @@ interface Pending {
   readonly unseen: ReadonlySet<number>;
 }
 
-/** Entries of each kind that a CPU keeps; the oldest go first. */
-const CAPACITY = 48;
+/** Entries that a CPU keeps; the oldest go first. */
+const CAPACITY = 96;
 
 export class Tlbs {
   private readonly entries: Entry[][];
@@ -247,18 +247,9 @@ export class Tlbs {
 
   private insert(cpu: number, entry: Entry): void {
     const mine = this.entries[cpu] as Entry[];
-    const same = (other: Entry) =>
-      other.kind === entry.kind &&
-      other.vmid === entry.vmid &&
-      other.base === entry.base &&
-      other.size === entry.size &&
-      other.virtual === entry.virtual;
-    if (mine.some(same)) return;
+    for (const other of mine) if (isSame(entry, other)) return;
     mine.push(entry);
-    if (mine.length > 3 * CAPACITY) {
-      const oldest = mine.findIndex(({ kind }) => kind === entry.kind);
-      mine.splice(oldest, 1);
-    }
+    if (mine.length > CAPACITY) mine.shift();
   }
 
   /** Caches the tables that a walk of `ipa` went through; its last `omit` steps are no tables. */
@@ -349,6 +340,17 @@ export class Tlbs {
       });
     }
   }
+}
+
+/** Whether two entries answer for the same. */
+function isSame(a: Entry, b: Entry): boolean {
+  return (
+    a.kind === b.kind &&
+    a.base === b.base &&
+    a.vmid === b.vmid &&
+    a.size === b.size &&
+    a.virtual === b.virtual
+  );
 }
 
 /** Whether an invalidation reaches an entry. */

@@ -8,10 +8,11 @@
  * are contradictory, and it is the translation here that makes them mean the formulas.
  */
 
-import { and, eq, substitute } from "./build.ts";
+import { and, eq } from "./build.ts";
 import { canonicalArgs, canonicalOrder, canonicalRoots } from "./canonical.ts";
 import { type Cnf, CnfBuilder } from "./cnf.ts";
 import { Evaluator, Model } from "./evaluate.ts";
+import { substitute } from "./substitute.ts";
 import { FALSE, signed, type Term, TRUE, variable } from "./term.ts";
 
 /** Bits of a word, least significant first, as literals. A Boolean is one bit. */

@@ -9,20 +9,15 @@
  * Words of different widths never mix: a mismatch throws a `RangeError` that names both widths.
  */
 
-import { bool, bv, FALSE, isConst, mask, node, postorder, signed, type Term, TRUE } from "./term.ts";
+import { eqLinear, extractSum, mul } from "./arithmetic.ts";
+import { Facts } from "./facts.ts";
+import { arg, isOnes, isZero, lowZeros, pieces, sameWidth } from "./pieces.ts";
+import { bool, bv, FALSE, isConst, node, type Term, TRUE } from "./term.ts";
+
+export { add, ashr, lshr, mul, neg, sdiv, shl, srem, sub, udiv, urem } from "./arithmetic.ts";
 
 /** Rules that push an operator into the arms of a choice stop below this many nested choices. */
 const PUSH_LIMIT = 200;
-/** Constants with more runs of equal bits than this are not cut into pieces. */
-const MOST_RUNS = 7;
-
-const isZero = (term: Term) => term.op === "const" && term.value === 0n;
-const isOnes = (term: Term) => term.op === "const" && term.value === mask(term.width);
-const arg = (term: Term, index: number) => term.args[index] as Term;
-
-function sameWidth(what: string, a: Term, b: Term): void {
-  if (a.width !== b.width) throw new RangeError(`${what} of ${a.width} and ${b.width} bits`);
-}
 
 // ---------------------------------------------------------------------------------------------------------------- Booleans
 
@@ -31,55 +26,6 @@ export function not(a: Term): Term {
   if (a === TRUE) return FALSE;
   if (a === FALSE) return TRUE;
   return a.op === "not" ? arg(a, 0) : node("not", [a], 0);
-}
-
-/** The facts of a conjunction, and what follows from them at a glance. */
-class Facts {
-  readonly terms = new Set<Term>();
-  private readonly denied = new Set<Term>();
-  private readonly values = new Map<Term, Term>();
-
-  /** Adds `term`, taking conjunctions apart; false when it contradicts what is known. */
-  add(term: Term): boolean {
-    if (term === TRUE || this.terms.has(term)) return true;
-    if (term.op === "and") return term.args.every((part) => this.add(part));
-    const truth = this.decide(term);
-    if (truth !== undefined) return truth;
-    this.terms.add(term);
-    if (term.op === "not") this.denied.add(arg(term, 0));
-    if (term.op === "eq" && isConst(arg(term, 1))) this.values.set(arg(term, 0), arg(term, 1));
-    return true;
-  }
-
-  remove(term: Term): void {
-    this.terms.delete(term);
-    if (term.op === "not") this.denied.delete(arg(term, 0));
-  }
-
-  /** Whether the facts make `term` true or false, looking at it to a depth of `depth` operators. */
-  decide(term: Term, depth = 6): boolean | undefined {
-    if (term === TRUE || this.terms.has(term)) return true;
-    if (term === FALSE || this.denied.has(term)) return false;
-    if (depth === 0) return undefined;
-    if (term.op === "not") {
-      const inner = this.decide(arg(term, 0), depth - 1);
-      return inner === undefined ? undefined : !inner;
-    }
-    if (term.op === "and") {
-      let all: boolean | undefined = true;
-      for (const part of term.args) {
-        const truth = this.decide(part, depth - 1);
-        if (truth === false) return false;
-        if (truth === undefined) all = undefined;
-      }
-      return all;
-    }
-    if (term.op === "eq" && isConst(arg(term, 1))) {
-      const known = this.values.get(arg(term, 0));
-      if (known) return known === arg(term, 1);
-    }
-    return undefined;
-  }
 }
 
 /** Conjunction; none gives true. Takes nested conjunctions apart and lets each conjunct simplify the others. */
@@ -201,57 +147,6 @@ function itePieces(condition: Term, x: Term, y: Term): Term {
 }
 
 // ------------------------------------------------------------------------------------------------------- pieces of a word
-
-/** The lowest bit of each piece of `a`, most significant first: the parts of a concatenation, the runs of bits of a constant. */
-function lows(a: Term): number[] {
-  if (a.op === "concat") {
-    let position = a.width;
-    return a.args.map((part) => {
-      position -= part.width;
-      return position;
-    });
-  }
-  if (isConst(a)) {
-    const result: number[] = [];
-    for (let i = a.width - 1; i >= 0; i--) {
-      const here = (a.value >> BigInt(i)) & 1n;
-      if (i === 0 || ((a.value >> BigInt(i - 1)) & 1n) !== here) result.push(i);
-    }
-    if (result.length <= MOST_RUNS) return result;
-  }
-  return [0];
-}
-
-/** `[high, low]` of the pieces obtained by cutting wherever `a` or `b` has a cut. */
-function pieces(a: Term, b: Term): [number, number][] {
-  let high = a.width - 1;
-  return [...new Set([...lows(a), ...lows(b)])]
-    .sort((x, y) => y - x)
-    .map((low) => {
-      const piece: [number, number] = [high, low];
-      high = low - 1;
-      return piece;
-    });
-}
-
-/** Number of low bits that are zero whatever the variables are. */
-function lowZeros(a: Term): number {
-  if (a.op === "concat") {
-    let zeros = 0;
-    for (let i = a.args.length - 1; i >= 0; i--) {
-      const part = arg(a, i);
-      const here = lowZeros(part);
-      zeros += here;
-      if (here < part.width) break;
-    }
-    return zeros;
-  }
-  if (a.op === "add") return Math.min(...a.args.map(lowZeros));
-  if (!isConst(a)) return 0;
-  let zeros = 0;
-  while (zeros < a.width && ((a.value >> BigInt(zeros)) & 1n) === 0n) zeros++;
-  return zeros;
-}
 
 /** The words one after the other, the first most significant. */
 export function concat(...terms: Term[]): Term {
@@ -457,212 +352,6 @@ export function bxor(a: Term, b: Term): Term {
   return bitwise("bxor", a, b);
 }
 
-// --------------------------------------------------------------------------------------------------------------- arithmetic
-
-/** A word as a sum of multiples of terms plus a constant, modulo 2^width. */
-interface Linear {
-  readonly multiples: Map<Term, bigint>;
-  constant: bigint;
-}
-
-/** Whether `a` is the low bits of a word of `width` bits, so that zeros after it make it a shift of that word. */
-function isLowPart(a: Term, width: number): boolean {
-  return a.op === "extract" && a.low === 0 && arg(a, 0).width === width;
-}
-
-function addTo(total: Linear, a: Term, factor: bigint): void {
-  if (isConst(a)) {
-    total.constant += a.value * factor;
-  } else if (a.op === "add") {
-    for (const part of a.args) addTo(total, part, factor);
-  } else if (a.op === "mul" && isConst(arg(a, 1))) {
-    addTo(total, arg(a, 0), factor * arg(a, 1).value);
-  } else if (a.op === "concat" && a.args.length === 2 && isZero(arg(a, 1)) && isLowPart(arg(a, 0), a.width)) {
-    addTo(total, arg(arg(a, 0), 0), factor << BigInt(arg(a, 1).width));
-  } else {
-    const multiple = BigInt.asUintN(a.width, (total.multiples.get(a) ?? 0n) + factor);
-    if (multiple === 0n) total.multiples.delete(a);
-    else total.multiples.set(a, multiple);
-  }
-}
-
-function fromLinear(total: Linear, width: number): Term {
-  const parts = [...total.multiples]
-    .sort(([a], [b]) => a.id - b.id)
-    .map(([term, factor]) => scaled(term, factor));
-  const constant = bv(total.constant, width);
-  if (parts.length === 0) return constant;
-  if (!isZero(constant)) parts.push(constant);
-  return parts.length === 1 ? (parts[0] as Term) : node("add", parts, width);
-}
-
-/** `a` times `factor`, with the power of two in the factor as zeros below. */
-function scaled(a: Term, factor: bigint): Term {
-  if (factor === 1n) return a;
-  let zeros = 0;
-  while (((factor >> BigInt(zeros)) & 1n) === 0n) zeros++;
-  if (zeros === 0) return node("mul", [a, bv(factor, a.width)], a.width);
-  const low = extract(a.width - 1 - zeros, 0, a);
-  return concat(mul(low, bv(factor >> BigInt(zeros), low.width)), bv(0, zeros));
-}
-
-/** The sum of a linear form, with known low bits that no carry comes out of split off, and disjoint bits concatenated. */
-function sum(terms: readonly Term[]): Term {
-  const width = (terms[0] as Term).width;
-  const total: Linear = { multiples: new Map(), constant: 0n };
-  for (const term of terms) {
-    sameWidth("sum", term, terms[0] as Term);
-    addTo(total, term, 1n);
-  }
-  const flat = fromLinear(total, width);
-  if (flat.op !== "add") return flat;
-  if (flat.args.length === 2) {
-    const [a, b] = flat.args as [Term, Term];
-    if (isConst(b) && a.op === "ite" && isConst(arg(a, 1)) && isConst(arg(a, 2))) {
-      return ite(arg(a, 0), sum([arg(a, 1), b]), sum([arg(a, 2), b]));
-    }
-    const cuts = pieces(a, b);
-    if (cuts.every(([high, low]) => isZero(extract(high, low, a)) || isZero(extract(high, low, b)))) {
-      return bitwise("bor", a, b);
-    }
-  }
-  const { zeros, rough } = carryFree(flat.args);
-  const cut = zeros === width ? 0 : Math.max(0, ...lows(rough).filter((low) => low <= zeros));
-  if (cut === 0) return flat;
-  return concat(sum(flat.args.map((part) => extract(width - 1, cut, part))), extract(cut - 1, 0, rough));
-}
-
-/** How many low bits are zero in all summands but one, and that one: no carry comes out of those bits. */
-function carryFree(args: readonly Term[]): { zeros: number; rough: Term } {
-  let [least, second] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-  let rough = args[0] as Term;
-  for (const part of args) {
-    const zeros = lowZeros(part);
-    if (zeros < least) {
-      [least, second, rough] = [zeros, least, part];
-    } else if (zeros < second) second = zeros;
-  }
-  return { zeros: Math.min(second, rough.width), rough };
-}
-
-/** Bits of a sum: what is below the first possible carry is taken from one summand, the rest is a shorter sum. */
-function extractSum(high: number, low: number, a: Term): Term {
-  if (low === 0) return sum(a.args.map((part) => extract(high, 0, part)));
-  const { zeros, rough } = carryFree(a.args);
-  if (zeros === 0) return node("extract", [a], high - low + 1, { high, low });
-  if (high < zeros) return extract(high, low, rough);
-  const upper = sum(a.args.map((part) => extract(high, zeros, part)));
-  if (low >= zeros) return extract(high - zeros, low - zeros, upper);
-  return concat(upper, extract(zeros - 1, low, rough));
-}
-
-/** The sum of words of one width, modulo 2^width. */
-export function add(...terms: Term[]): Term {
-  if (terms.length === 0) throw new RangeError("sum of nothing");
-  return sum(terms);
-}
-
-function times(a: Term, factor: bigint): Term {
-  const total: Linear = { multiples: new Map(), constant: 0n };
-  addTo(total, a, BigInt.asUintN(a.width, factor));
-  const result = fromLinear(total, a.width);
-  return result.op === "add" ? sum(result.args) : result;
-}
-
-export function neg(a: Term): Term {
-  return times(a, -1n);
-}
-
-export function sub(a: Term, b: Term): Term {
-  sameWidth("difference", a, b);
-  return sum([a, neg(b)]);
-}
-
-/** The product modulo 2^width. */
-export function mul(a: Term, b: Term): Term {
-  sameWidth("product", a, b);
-  if (isConst(b)) return isZero(b) ? b : times(a, b.value);
-  if (isConst(a)) return mul(b, a);
-  return node("mul", a.id < b.id ? [a, b] : [b, a], a.width);
-}
-
-/** Exponent of a constant power of two, if `a` is one. */
-function logOfConst(a: Term): number | undefined {
-  if (!isConst(a) || a.value === 0n || (a.value & (a.value - 1n)) !== 0n) return undefined;
-  return a.value.toString(2).length - 1;
-}
-
-/** Unsigned quotient; all ones when `b` is zero. */
-export function udiv(a: Term, b: Term): Term {
-  sameWidth("quotient", a, b);
-  if (isConst(a) && isConst(b)) return bv(b.value === 0n ? -1n : a.value / b.value, a.width);
-  const log = logOfConst(b);
-  return log === undefined ? node("udiv", [a, b], a.width) : lshr(a, bv(log, a.width));
-}
-
-/** Unsigned remainder; `a` when `b` is zero. */
-export function urem(a: Term, b: Term): Term {
-  sameWidth("remainder", a, b);
-  if (isConst(a) && isConst(b)) return bv(b.value === 0n ? a.value : a.value % b.value, a.width);
-  const log = logOfConst(b);
-  return log === undefined ? node("urem", [a, b], a.width) : band(a, bv(mask(log), a.width));
-}
-
-/** Signed quotient, rounded toward zero; by zero: 1 for a negative `a`, else -1. */
-export function sdiv(a: Term, b: Term): Term {
-  sameWidth("quotient", a, b);
-  if (isConst(a) && isConst(b)) return bv(sdivValue(a.value, b.value, a.width), a.width);
-  return node("sdiv", [a, b], a.width);
-}
-
-/** Signed remainder, with the sign of `a`; `a` when `b` is zero. */
-export function srem(a: Term, b: Term): Term {
-  sameWidth("remainder", a, b);
-  if (isConst(a) && isConst(b)) return bv(sremValue(a.value, b.value, a.width), a.width);
-  return node("srem", [a, b], a.width);
-}
-
-export function sdivValue(a: bigint, b: bigint, width: number): bigint {
-  const dividend = signed(a, width);
-  if (b === 0n) return dividend < 0n ? 1n : -1n;
-  return dividend / signed(b, width);
-}
-
-export function sremValue(a: bigint, b: bigint, width: number): bigint {
-  return b === 0n ? a : signed(a, width) % signed(b, width);
-}
-
-type Shift = "shl" | "lshr" | "ashr";
-
-function shift(op: Shift, a: Term, amount: Term): Term {
-  sameWidth("shift", a, amount);
-  if (isZero(amount)) return a;
-  if (amount.op === "ite" && amount.branching <= 8 && isConst(arg(amount, 1)) && isConst(arg(amount, 2))) {
-    return ite(arg(amount, 0), shift(op, a, arg(amount, 1)), shift(op, a, arg(amount, 2)));
-  }
-  if (!isConst(amount)) return node(op, [a, amount], a.width);
-  const count = amount.value >= BigInt(a.width) ? a.width : Number(amount.value);
-  if (op === "shl") {
-    return count === a.width ? bv(0, a.width) : concat(extract(a.width - 1 - count, 0, a), bv(0, count));
-  }
-  if (op === "lshr") {
-    return count === a.width ? bv(0, a.width) : concat(bv(0, count), extract(a.width - 1, count, a));
-  }
-  return sext(extract(a.width - 1, Math.min(count, a.width - 1), a), a.width);
-}
-
-export function shl(a: Term, amount: Term): Term {
-  return shift("shl", a, amount);
-}
-
-export function lshr(a: Term, amount: Term): Term {
-  return shift("lshr", a, amount);
-}
-
-export function ashr(a: Term, amount: Term): Term {
-  return shift("ashr", a, amount);
-}
-
 // -------------------------------------------------------------------------------------------------------------- comparisons
 
 /** Whether two words are equal, when that is plain to see. */
@@ -722,27 +411,6 @@ function eqBool(a: Term, b: Term): Term {
   if (a.op === "not") return arg(a, 0) === b ? FALSE : not(eqBool(arg(a, 0), b));
   if (b.op === "not") return arg(b, 0) === a ? FALSE : not(eqBool(a, arg(b, 0)));
   return a.id < b.id ? node("eq", [a, b], 0) : node("eq", [b, a], 0);
-}
-
-/** Equality of sums: what occurs on both sides is cancelled, negative multiples change sides, the oldest term stands on the left. */
-function eqLinear(a: Term, b: Term): Term {
-  const difference: Linear = { multiples: new Map(), constant: 0n };
-  addTo(difference, a, 1n);
-  addTo(difference, b, -1n);
-  const terms = [...difference.multiples].sort(([x], [y]) => x.id - y.id);
-  const half = 1n << BigInt(a.width - 1);
-  const flip = terms.length > 0 && (terms[0] as [Term, bigint])[1] > half;
-  const left: Linear = { multiples: new Map(), constant: 0n };
-  const right: Linear = { multiples: new Map(), constant: flip ? difference.constant : -difference.constant };
-  for (const [term, factor] of terms) {
-    const multiple = BigInt.asUintN(a.width, flip ? -factor : factor);
-    if (multiple <= half) left.multiples.set(term, multiple);
-    else right.multiples.set(term, BigInt.asUintN(a.width, -multiple));
-  }
-  const x = fromLinear(left, a.width);
-  const y = fromLinear(right, a.width);
-  if (x.op !== "add" && y.op !== "add") return eq(x, y);
-  return node("eq", [x, y], 0);
 }
 
 export function ne(a: Term, b: Term): Term {
@@ -816,77 +484,4 @@ export function sgt(a: Term, b: Term): Term {
 
 export function sge(a: Term, b: Term): Term {
   return not(slt(a, b));
-}
-
-// ------------------------------------------------------------------------------------------------------------- substitution
-
-/** The term with the operator of `term` and other arguments, simplified again. */
-export function rebuild(term: Term, args: readonly Term[]): Term {
-  const [a, b, c] = args as [Term, Term, Term];
-  switch (term.op) {
-    case "const":
-    case "var":
-      return term;
-    case "apply":
-      return node("apply", args, term.width, { name: term.name });
-    case "extract":
-      return extract(term.high, term.low, a);
-    case "sext":
-      return sext(a, term.width);
-    case "ite":
-      return ite(a, b, c);
-    default:
-      return REBUILD[term.op](...args);
-  }
-}
-
-const REBUILD = {
-  not,
-  and,
-  eq,
-  ult,
-  slt,
-  concat,
-  bnot,
-  band,
-  bor,
-  bxor,
-  add,
-  mul,
-  udiv,
-  urem,
-  sdiv,
-  srem,
-  shl,
-  lshr,
-  ashr,
-} as Record<
-  Exclude<Term["op"], "const" | "var" | "apply" | "extract" | "sext" | "ite">,
-  (...args: Term[]) => Term
->;
-
-/**
- * The formulas with every term for which `replace` gives another one replaced by it, arguments first (the replacement itself is not
- * looked into). `replace` sees the term with its arguments already replaced, and as it was. Uses no recursion.
- */
-export function substitute(
-  roots: readonly Term[],
-  replace: (rebuilt: Term, original: Term) => Term | undefined,
-): Term[] {
-  const results = new Map<Term, Term>();
-  for (const term of postorder(roots)) {
-    const args = term.args.map((a) => results.get(a) as Term);
-    const rebuilt = args.every((a, i) => a === term.args[i]) ? term : rebuild(term, args);
-    results.set(term, replace(rebuilt, term) ?? rebuilt);
-  }
-  return roots.map((root) => results.get(root) as Term);
-}
-
-/** Renames variables and uninterpreted functions: the same formula about another run or another state. */
-export function rename(roots: readonly Term[], to: (name: string) => string): Term[] {
-  return substitute(roots, (term) =>
-    term.op === "var" || term.op === "apply"
-      ? node(term.op, term.args, term.width, { name: to(term.name) })
-      : undefined,
-  );
 }

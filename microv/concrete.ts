@@ -3,10 +3,12 @@
  * tests the very code that the proofs rest on.
  */
 
-import { ExecutionError, Executor, initialState, type Obligation, type State } from "./executor.ts";
+import { ExecutionError, Executor } from "./executor.ts";
 import { WordMemory } from "./linear.ts";
+import type { Obligation } from "./model.ts";
 import { decode, type Func, functionNamed, type Module, type ValueType } from "./module.ts";
 import type { SourceMap } from "./sourcemap.ts";
+import { initialState, type State } from "./state.ts";
 import { bv, isConst, type Term } from "./term.ts";
 
 /** What an import does: unsigned arguments to an unsigned result, if it has one. */

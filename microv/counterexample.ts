@@ -8,9 +8,11 @@
  */
 
 import { Evaluator, type Model } from "./evaluate.ts";
-import { Executor, type ExecutorOptions, type State, type TraceEvent } from "./executor.ts";
+import { Executor } from "./executor.ts";
+import type { ExecutorOptions, TraceEvent } from "./model.ts";
 import type { Module } from "./module.ts";
 import type { Goal } from "./prover.ts";
+import type { State } from "./state.ts";
 import { bv, FALSE, show, showValue, type Term, TRUE } from "./term.ts";
 
 /** The execution that a goal is about, to be run again. */
@@ -131,7 +133,7 @@ function replay(execution: Execution, evaluator: Evaluator): Replay {
     if (trace.length < MOST_LINES) trace.push(describe(event));
   };
   try {
-    const executor = new Executor(execution.module, { ...execution.options, observe });
+    const executor = new Executor(execution.module, { ...execution.options, values: evaluator, observe });
     executor.run(execution.function, start, execution.args.map(value));
     return { trace, violated, failure: undefined };
   } catch (error) {

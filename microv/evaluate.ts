@@ -1,6 +1,6 @@
 /** The meaning of a term under an assignment: how models are checked, and what the simplifier and the bit-blaster are tested against. */
 
-import { sdivValue, sremValue } from "./build.ts";
+import { sdivValue, sremValue } from "./arithmetic.ts";
 import { mask, signed, type Term } from "./term.ts";
 
 /** Gives each variable and each application of an uninterpreted function an unsigned value (0n or 1n for Booleans). */

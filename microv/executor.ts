@@ -10,148 +10,25 @@
  * there. The executor proves nothing itself.
  */
 
-import { add, and, eq, extract, implies, ite, ne, not, or, sext, uge, ule, ult, zext } from "./build.ts";
-import type { Evaluator } from "./evaluate.ts";
+import { add, eq, extract, implies, ite, ne, or, sext, uge, ule, ult, zext } from "./build.ts";
 import { type LinearMemory, WordMemory } from "./linear.ts";
 import { Memory } from "./memory.ts";
+import type {
+  Call,
+  CallModel,
+  ExecutorOptions,
+  LoopSpec,
+  Obligation,
+  ObligationKind,
+  UnrolledLoop,
+} from "./model.ts";
 import { type Func, functionNamed, type Instruction, instructions, type Module } from "./module.ts";
 import { divisionTraps, NUMERIC } from "./numeric.ts";
 import { findRecursion } from "./shape.ts";
-import type { SourceMap } from "./sourcemap.ts";
+import { copyState, mergeTwo, restrict, type State, split } from "./state.ts";
 import { bv, FALSE, type Term, TRUE, termCount, variable } from "./term.ts";
 
 const PAGE_BYTES = 0x10000n;
-
-/** Everything that the program can change. */
-export interface State {
-  /** What is known to hold on every run that gets here. */
-  path: Term;
-  locals: Term[];
-  stack: Term[];
-  /** Linear memory under `linear`, and whatever memories the models keep. */
-  memories: Record<string, Memory>;
-  /** State of the specification: Booleans and words that only models change. */
-  ghosts: Record<string, Term>;
-}
-
-/** A state at the beginning of an execution. */
-export function initialState(
-  memories: Record<string, Memory> = {},
-  ghosts: Record<string, Term> = {},
-): State {
-  return { path: TRUE, locals: [], stack: [], memories: { ...memories }, ghosts: { ...ghosts } };
-}
-
-/** A state of its own, so that a model may keep what was before. */
-export function copyState(state: State): State {
-  return {
-    path: state.path,
-    locals: [...state.locals],
-    stack: [...state.stack],
-    memories: { ...state.memories },
-    ghosts: { ...state.ghosts },
-  };
-}
-
-/** `trap`: wasm would trap. `memory`: a demand of the linear memory. `loop`: a loop specification. `model`: a demand of a model. */
-export type ObligationKind = "trap" | "memory" | "loop" | "model";
-
-/** Something to be proved: whenever `path` holds, so does `goal`. */
-export interface Obligation {
-  readonly name: string;
-  readonly kind: ObligationKind;
-  /** The function in whose code it arose. */
-  readonly function: string;
-  readonly path: Term;
-  readonly goal: Term;
-  /** Byte of the instruction, and its source line. */
-  readonly offset: number;
-  readonly where: string;
-}
-
-/** What a model sees of the call that it stands for. It may change the memories and ghosts of `state`. */
-export interface Call {
-  readonly executor: Executor;
-  readonly callee: Func;
-  readonly caller: string;
-  readonly where: string;
-  readonly state: State;
-  readonly args: readonly Term[];
-  /** Demands `goal` of the caller. All demands of one name in one function are one obligation to the prover. */
-  oblige(name: string, goal: Term): void;
-  /** Grants `fact` from here on: an axiom about what the model returned. */
-  assume(fact: Term): void;
-  /** A variable that occurs nowhere else; a replay finds its value in the model of the solver. */
-  fresh(name: string, width: number): Term;
-  freshMemory(name: string, keyWidth: number, valueWidth: number): Memory;
-}
-
-/** Gives the result of a call (none for a function without). */
-// biome-ignore lint/suspicious/noConfusingVoidType: a model of a function without result is a function without result
-export type CallModel = (call: Call) => Term | void;
-
-/** Loops whose back branch folds to a constant are unrolled without any specification; this raises or lowers the limit. */
-export interface UnrolledLoop {
-  readonly unroll: number;
-}
-
-/**
- * What holds each time control reaches the head of a loop, in terms of the state there (`now`) and the state before the loop (`entry`).
- * The executor runs the body once from an arbitrary such state; that it is one at first and again after each iteration, and that
- * `variant` decreases, become obligations. Locals that the body assigns are arbitrary at the head unless given in closed form; a memory
- * or ghost that the body changes must be listed, as `any` or in closed form.
- */
-export interface LoopSpec {
-  /** Named facts. */
-  invariant?(now: State, entry: State): Record<string, Term>;
-  /** An unsigned word that each iteration makes smaller. */
-  variant(now: State, entry: State): Term;
-  readonly locals?: Record<number, (now: State, entry: State) => Term>;
-  readonly ghosts?: Record<string, "any" | ((now: State, entry: State) => Term)>;
-  readonly memories?: Record<string, "any" | ((now: State, entry: State) => Memory)>;
-}
-
-/** What the executor does, in order, for traces. */
-export type TraceEvent =
-  | {
-      readonly kind: "enter";
-      readonly function: string;
-      readonly args: readonly Term[];
-      readonly depth: number;
-    }
-  | {
-      readonly kind: "call";
-      readonly function: string;
-      readonly args: readonly Term[];
-      readonly result: Term | undefined;
-      readonly where: string;
-      readonly depth: number;
-    }
-  | {
-      readonly kind: "leave";
-      readonly function: string;
-      readonly result: Term | undefined;
-      readonly depth: number;
-    }
-  | { readonly kind: "obligation"; readonly obligation: Obligation; readonly depth: number };
-
-export interface ExecutorOptions {
-  /** Models of imports, by `module.field`. An import without one may not be called; a model of what is not imported is not used. */
-  readonly models?: Record<string, CallModel>;
-  /** Functions not executed but replaced by their (elsewhere proved) specification. */
-  readonly contracts?: Record<string, CallModel>;
-  /** Loop specifications by `function#n`, loops counted from 0 in the order of the function's code. */
-  readonly loops?: Record<string, LoopSpec | UnrolledLoop>;
-  readonly linear?: LinearMemory;
-  readonly sourceMap?: SourceMap | undefined;
-  /** Milliseconds, new terms and iterations of one loop after which execution is given up with an error. */
-  readonly limits?: { readonly milliseconds?: number; readonly terms?: number; readonly iterations?: number };
-  /** Added to the names of fresh variables. Executors whose obligations meet in one query need different tags. */
-  readonly tag?: string;
-  /** Replay: fresh variables get their value from here, and every loop is unrolled. */
-  readonly values?: Evaluator;
-  readonly observe?: (event: TraceEvent) => void;
-}
 
 /** Execution could not go on; the message says what, in which function, and on which line. */
 export class ExecutionError extends Error {
@@ -720,51 +597,4 @@ export class Executor {
 /** A wasm condition as a Boolean. */
 function truth(condition: Term): Term {
   return ne(condition, bv(0, condition.width));
-}
-
-/** The state on the runs where `condition` holds too; none when there are none. */
-function restrict(state: State, condition: Term): State | undefined {
-  state.path = and(state.path, condition);
-  return state.path === FALSE ? undefined : state;
-}
-
-/** The state where `condition` holds and the state where it does not; only a symbolic condition gives both. */
-function split(state: State, condition: Term): [State | undefined, State | undefined] {
-  if (condition === TRUE) return [state, undefined];
-  if (condition === FALSE) return [undefined, state];
-  return [restrict(copyState(state), condition), restrict(state, not(condition))];
-}
-
-/** What holds on the first path beyond what holds on both: it tells the two apart, because they exclude each other. */
-function guard(a: Term, b: Term): Term {
-  const facts = (path: Term) => (path.op === "and" ? path.args : [path]);
-  const shared = new Set(facts(b));
-  return and(...facts(a).filter((fact) => !shared.has(fact)));
-}
-
-function mergeTwo(a: State, b: State): State {
-  const condition = guard(a.path, b.path);
-  const choose = (x: Term, y: Term | undefined) => ite(condition, x, y as Term);
-  if (a.stack.length !== b.stack.length) throw new Error("states of different stack heights meet");
-  return {
-    path: or(a.path, b.path),
-    locals: a.locals.map((value, i) => choose(value, b.locals[i])),
-    stack: a.stack.map((value, i) => choose(value, b.stack[i])),
-    memories: mergeRecords(a.memories, b.memories, (x, y) => Memory.ite(condition, x, y)),
-    ghosts: mergeRecords(a.ghosts, b.ghosts, choose),
-  };
-}
-
-function mergeRecords<T>(
-  a: Record<string, T>,
-  b: Record<string, T>,
-  choose: (x: T, y: T) => T,
-): Record<string, T> {
-  return Object.fromEntries(
-    Object.entries(a).map(([name, value]) => {
-      const other = b[name];
-      if (other === undefined) throw new Error(`only one of two states that meet has ${name}`);
-      return [name, value === other ? value : choose(value, other)];
-    }),
-  );
 }

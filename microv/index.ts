@@ -25,24 +25,19 @@ export { checkProof, type Verdict } from "./certificate.ts";
 export { type ConcreteImport, ConcreteMachine, compareWithEngine, Trap } from "./concrete.ts";
 export { type Counterexample, type Execution, explain, format, type Mismatch } from "./counterexample.ts";
 export { type Assignment, Evaluator, Model } from "./evaluate.ts";
-export {
-  type Call,
-  type CallModel,
-  copyState,
-  ExecutionError,
-  Executor,
-  type ExecutorOptions,
-  initialState,
-  type LoopSpec,
-  type Obligation,
-  type Outcome,
-  type State,
-  type TraceEvent,
-  type UnrolledLoop,
-} from "./executor.ts";
+export { ExecutionError, Executor, type Outcome } from "./executor.ts";
 export { type EntryFact, instantiate } from "./instantiate.ts";
 export { type Access, type LinearMemory, WordMemory } from "./linear.ts";
 export { contentsIn, groundReads, Memory } from "./memory.ts";
+export type {
+  Call,
+  CallModel,
+  ExecutorOptions,
+  LoopSpec,
+  Obligation,
+  TraceEvent,
+  UnrolledLoop,
+} from "./model.ts";
 export {
   DecodeError,
   decode,
@@ -58,6 +53,8 @@ export { callees, checkShape, findRecursion, type Shape } from "./shape.ts";
 export { toSmtLib } from "./smtlib.ts";
 export { type Answer, findSolvers, Query, type Solver, type SolverOptions, solve } from "./solver.ts";
 export { type Position, SourceMap } from "./sourcemap.ts";
+export { copyState, initialState, type State } from "./state.ts";
+export { rename, substitute } from "./substitute.ts";
 export {
   applicationsOf,
   apply,

@@ -6,7 +6,8 @@
  * is equivalent to the original: it has the same models.
  */
 
-import { and, concat, extract, substitute } from "./build.ts";
+import { and, concat, extract } from "./build.ts";
+import { substitute } from "./substitute.ts";
 import { bv, FALSE, isConst, type Term, TRUE } from "./term.ts";
 
 /** Rounds of simplification; each may uncover new facts. */

@@ -125,8 +125,8 @@ describe("a lock", () => {
   });
 });
 
-describe("a private folder", () => {
-  it("is gone when its work ends or fails", async (test) => {
+describe("what is not finished", () => {
+  it("is gone when its work fails", async (test) => {
     const cache = await openCache(await temporaryFolder(test));
     let seen = "";
     await assert.rejects(
@@ -141,13 +141,18 @@ describe("a private folder", () => {
     assert.ok(!existsSync(seen));
   });
 
-  it("of a killed run is removed by the next, of a living one it stays", async (test) => {
+  it("and belongs to a killed run is removed by the next; that of a living one stays", async (test) => {
     const root = await temporaryFolder(test);
     await openCache(root);
     const ended = spawnSync("true").pid;
     await mkdir(join(root, "run", `${ended}-dead`));
     await mkdir(join(root, "run", `${process.pid}-mine`));
+    await mkdir(join(root, "packages", `tool-12.${ended}-0a.tmp`));
+    await writeFile(join(root, "built", `host.cpio.${ended}-0a.tmp`), "half");
+    await writeFile(join(root, "built", "host.cpio"), "whole");
     await openCache(root);
     assert.deepEqual(await readdir(join(root, "run")), [`${process.pid}-mine`]);
+    assert.deepEqual(await readdir(join(root, "packages")), []);
+    assert.deepEqual(await readdir(join(root, "built")), ["host.cpio"]);
   });
 });

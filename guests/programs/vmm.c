@@ -160,7 +160,7 @@ static void on_mmio(struct kvm_run *run, const struct console *console) {
 int vcpu_run(struct vcpu *vcpu, const struct console *console) {
   struct kvm_run *run = vcpu->run;
   for (;;) {
-    if (ioctl(vcpu->fd, KVM_RUN, NULL) < 0) return -errno;
+    if (ioctl(vcpu->fd, KVM_RUN, NULL) < 0) return run->exit_reason == KVM_EXIT_FAIL_ENTRY ? KVM_EXIT_FAIL_ENTRY : -errno;
     switch (run->exit_reason) {
       case KVM_EXIT_MMIO:
         on_mmio(run, console);

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import * as b from "../build.ts";
 import { Evaluator } from "../evaluate.ts";
+import { rename } from "../substitute.ts";
 import { apply, bv, FALSE, postorder, show, size, type Term, TRUE, termCount, variable } from "../term.ts";
 import { assignment, formula, meaning, toTerm, words } from "./formulas.ts";
 
@@ -99,7 +100,7 @@ test("ten thousand nested choices are built, walked, evaluated and substituted w
   const word = b.extract(31, 0, b.add(chain, y));
   assert.ok(size(word) > 30_000);
   assert.equal(typeof new Evaluator(assignment(3)).value(word), "bigint");
-  const [renamed] = b.rename([word], (name) => `${name}'`);
+  const [renamed] = rename([word], (name) => `${name}'`);
   assert.equal(size(renamed as Term), size(word));
 });
 

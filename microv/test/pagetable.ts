@@ -5,20 +5,14 @@
 
 import { add, and, concat, eq, extract, implies, ite, not, or, sub, uge, ule, ult, zext } from "../build.ts";
 import type { Execution } from "../counterexample.ts";
-import {
-  type Call,
-  type CallModel,
-  copyState,
-  Executor,
-  initialState,
-  type LoopSpec,
-  type State,
-} from "../executor.ts";
+import { Executor } from "../executor.ts";
 import { WordMemory } from "../linear.ts";
 import { Memory } from "../memory.ts";
+import type { Call, CallModel, LoopSpec } from "../model.ts";
 import type { Module } from "../module.ts";
 import type { Problem } from "../prover.ts";
 import { SourceMap } from "../sourcemap.ts";
+import { copyState, initialState, type State } from "../state.ts";
 import { bv, FALSE, type Term, TRUE, variable } from "../term.ts";
 
 const LEVELS = 4;
