@@ -64,7 +64,10 @@ interface Survey {
   /** For each page of RAM: its owner, and its count or frame. */
   readonly owner: Uint32Array;
   readonly payload: Float64Array;
-  /** Pages of RAM that are not simply the host's in no use; what rules say about pages is true of all others. */
+  /**
+   * Pages of RAM but those that are the host's, in no use and not in a VM's tables, and those of the core in its
+   * memory. What the rules say about pages is plainly true of all others, save that the core's are unmapped.
+   */
   readonly pages: readonly number[];
   /** For each page of RAM that the core keeps structures of the host in: how many. */
   readonly pins: ReadonlyMap<number, number>;
@@ -87,18 +90,18 @@ type State = (machine: Machine, survey: Survey) => string | undefined;
 /** Rules about tables and owners, which need a survey. */
 export const states = {
   /** 1. A page of the core is mapped by nobody. */
-  corePagesAreUnmapped: (machine, survey) => {
-    const { owner, byHost, lent, owned } = survey;
-    const isMapped = (n: number) => (byHost[n] || lent[n] || owned[n]) !== 0;
-    return findPage(machine, survey, (n) => owner[n] === OWNER_CORE && isMapped(n), "is mapped");
+  corePagesAreUnmapped: (machine, { owner, byHost, lent, owned }) => {
+    for (let pa = machine.coreBase; pa < machine.coreEnd; pa += PAGE_SIZE) {
+      const n = machine.memory.indexOf(pa);
+      if (owner[n] !== OWNER_CORE) return `${hex(pa)} is owned by ${owner[n]}`;
+      if ((byHost[n] || lent[n] || owned[n]) !== 0) return `${hex(pa)} is mapped`;
+    }
+    return undefined;
   },
 
-  /** 1. The core's memory, and nothing else, is the core's. */
-  coreOwnsItsMemory: (machine, survey) => {
-    const isCore = (n: number) => machine.isCore(machine.memory.base + n * PAGE_SIZE);
-    const wrong = (n: number) => (survey.owner[n] === OWNER_CORE) !== isCore(n);
-    return findPage(machine, survey, wrong, "has the wrong owner");
-  },
+  /** 1. Nothing but the core's memory is the core's. */
+  coreOwnsItsMemory: (machine, survey) =>
+    findPage(machine, survey, (n) => survey.owner[n] === OWNER_CORE, "is not in the core's memory"),
 
   /** 2. The host maps only pages of its own, and devices. */
   hostMapsItsOwn: (machine, survey) => {
@@ -120,10 +123,12 @@ export const states = {
       for (let at = 0; at < leaf.size; at += PAGE_SIZE) {
         const pa = leaf.output + at;
         const n = machine.memory.indexOf(pa);
-        const where = () => `VM ${vm.handle} maps ${hex(pa)} at ${hex(leaf.base + at)}`;
-        if (!machine.memory.has(pa)) return `${where()}, which is no RAM`;
-        if (owner[n] !== vm.handle) return `${where()}, owned by ${owner[n]}`;
-        if (payload[n] !== (leaf.base + at) / PAGE_SIZE) return `${where()}, not at its frame`;
+        const frame = (leaf.base + at) / PAGE_SIZE;
+        if (machine.memory.has(pa) && owner[n] === vm.handle && payload[n] === frame) continue;
+        const of = machine.memory.has(pa)
+          ? `owned by ${owner[n]} for frame ${payload[n]}`
+          : "which is no RAM";
+        return `VM ${vm.handle} maps ${hex(pa)} at frame ${hex(frame)}, ${of}`;
       }
     }
     return findPage(machine, survey, (n) => (owned[n] ?? 0) > 1, "is mapped twice by private VMs");
@@ -707,8 +712,9 @@ function takeSurvey(machine: Machine): Survey {
   const lastCore = memory.indexOf(machine.coreEnd - 1);
   const pages: number[] = [];
   for (let n = 0; n < memory.pageCount; n++) {
-    const plain = owner[n] === OWNER_HOST && payload[n] === 0 && lent[n] === 0 && owned[n] === 0;
-    if (!plain || (n >= firstCore && n <= lastCore) || pins.has(n)) pages.push(n);
+    if (owner[n] === OWNER_HOST && payload[n] === 0 && lent[n] === 0 && owned[n] === 0 && !pins.has(n))
+      continue;
+    if (n < firstCore || n > lastCore || owner[n] !== OWNER_CORE) pages.push(n);
   }
   return { vms, owner, payload, pages, pins, byHost, lent, owned, leaves, oddHostLeaves, tables };
 }

@@ -33,7 +33,7 @@ export interface Call {
   readonly where: string;
   readonly state: State;
   readonly args: readonly Term[];
-  /** Demands `goal` of the caller. All demands of one name in one function are one obligation to the prover. */
+  /** Demands `goal` of the caller. All demands of one name in one problem are one question to the prover. */
   oblige(name: string, goal: Term): void;
   /** Grants `fact` from here on: an axiom about what the model returned. */
   assume(fact: Term): void;
