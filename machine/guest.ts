@@ -1,8 +1,10 @@
 /** A guest: what software in a VM does on a CPU that runs it. Each function is one act; the host may be back after it. */
 import type { Cpu } from "./cpu.ts";
 import { type Access, Class, GuestVector, type Machine, syndrome } from "./machine.ts";
+import { hasFeature } from "./models.ts";
 import { hex } from "./physical.ts";
 import { Violation } from "./primitives.ts";
+import { registerNames } from "./registers.ts";
 
 /** How an act of a guest ended: done, with what it read; or with an exit to the host. */
 export type Act = { readonly value: bigint } | "exit";
@@ -97,6 +99,49 @@ export function guestSve(machine: Machine, cpu: Cpu, value: bigint): Act {
   cpu.z.fill(value);
   cpu.p.fill(Number(value & 0xffn));
   return { value };
+}
+
+/**
+ * Registers that software at EL1 can write, with the control that makes an access of a guest trap instead; what is not
+ * here either always traps or does not exist for the core to lose.
+ */
+const guestRegisters: readonly (readonly [pattern: RegExp, isOpen: (cpu: Cpu) => boolean])[] = [
+  [/^(sctlr|cpacr|ttbr0|ttbr1|tcr|esr|afsr0|afsr1|far|mair|vbar|contextidr|amair|cntkctl)_el1$/, always],
+  [/^(par|tpidr|sp|elr|spsr|mdscr)_el1$|^(sp|tpidr|tpidrro)_el0$/, always],
+  [/^tcr2_el1$/, (cpu) => control(cpu, "hcrx_el2", 14)],
+  [/^pire?0?_el1$/, (cpu) => control(cpu, "hfgwtr_el2", 58)],
+  [/^por_el[01]$/, (cpu) => control(cpu, "hfgwtr_el2", 59)],
+  [/^ap[a-z]+key/, (cpu) => control(cpu, "hcr_el2", 40)],
+  [/^dbg[bw][cv]r/, (cpu) => !control(cpu, "mdcr_el2", 9)],
+  [/^mdccint_el1$/, (cpu) => !control(cpu, "mdcr_el2", 9) && !control(cpu, "mdcr_el2", 27)],
+  [/^zcr_el1$/, (cpu) => !control(cpu, "cptr_el2", 8)],
+  [/^smpri_el1$/, (cpu) => control(cpu, "hfgwtr_el2", 54) || !hasFeature(cpu.model, "FGT")],
+  [/^tpidr2_el0$/, (cpu) => control(cpu, "hfgwtr_el2", 55) || !hasFeature(cpu.model, "FGT")],
+];
+
+function always(): boolean {
+  return true;
+}
+
+function control(cpu: Cpu, register: string, bit: number): boolean {
+  return ((cpu.registers.get(register) >> BigInt(bit)) & 1n) === 1n;
+}
+
+/** Names of the registers that the guest on `cpu` can write at this moment, of those that were ever spoken of. */
+export function writableByGuest(cpu: Cpu): string[] {
+  return ["smpri_el1", "tpidr2_el0", ...registerNames()].filter(
+    (name) =>
+      cpu.registers.has(name) &&
+      guestRegisters.some(([pattern, isOpen]) => pattern.test(name) && isOpen(cpu)),
+  );
+}
+
+/** Writes every register that the guest can write but those that its own stage 1 needs, each with a value of its own. */
+export function guestClobber(cpu: Cpu, value: (name: string) => bigint): void {
+  for (const name of writableByGuest(cpu)) {
+    if (name !== "sctlr_el1") cpu.registers.set(name, value(name));
+  }
+  for (let n = 0; n < 31; n++) cpu.x[n] = BigInt.asUintN(64, value(`x${n}`));
 }
 
 function after(cpu: Cpu): Act {

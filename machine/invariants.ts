@@ -73,15 +73,18 @@ interface Survey {
   readonly pins: ReadonlyMap<number, number>;
   /** For each page of RAM: whether the host maps it. */
   readonly byHost: Uint8Array;
-  /** For each page of RAM: how many leaves of ordinary VMs map it. */
+  /** For each page of RAM: how many leaves of ordinary VMs map it, and how many did that are retained. */
   readonly lent: Uint32Array;
+  readonly retained: Uint32Array;
   /** For each page of RAM: how many leaves of private VMs map it. */
   readonly owned: Uint32Array;
   /** Leaves of VMs. */
   readonly leaves: readonly { readonly vm: LiveVm; readonly leaf: Leaf }[];
   /** Leaves of the host that are wrong in themselves: no identity, or RAM and devices mixed up. */
   readonly oddHostLeaves: readonly Leaf[];
-  /** How often each table page is linked. */
+  /** Retained entries where there must be none: address and descriptor. */
+  readonly oddRetained: readonly Step[];
+  /** How often each table page is linked, by a valid entry or by a retained one. */
   readonly tables: ReadonlyMap<number, number>;
 }
 
@@ -143,12 +146,23 @@ export const states = {
     return findPage(machine, survey, wrong, "is mapped by an ordinary VM");
   },
 
-  /** 3. The count of each page of the host is exactly its mappings in ordinary VMs and its pins. */
+  /**
+   * 3. The count of each page of the host is exactly its mappings in ordinary VMs and its pins. Mappings that were taken back
+   * by the table still count while their entries are retained.
+   */
   usesAreCounted: (machine, survey) => {
-    const { owner, payload, lent, pins } = survey;
-    const uses = (n: number) => (lent[n] ?? 0) + (pins.get(n) ?? 0);
+    const { owner, payload, lent, retained, pins } = survey;
+    const uses = (n: number) => (lent[n] ?? 0) + (retained[n] ?? 0) + (pins.get(n) ?? 0);
     const wrong = (n: number) => owner[n] === OWNER_HOST && payload[n] !== uses(n);
-    return findPage(machine, survey, wrong, (n) => `has ${lent[n]} mappings and ${pins.get(n) ?? 0} pins`);
+    const counts = (n: number) =>
+      `has ${lent[n]} mappings, ${retained[n]} retained, ${pins.get(n) ?? 0} pins`;
+    return findPage(machine, survey, wrong, counts);
+  },
+
+  /** Entries that are invalid and not zero are retained ones: of ordinary VMs alone, above level 3. */
+  onlyOrdinaryVmsRetain: (_machine, { oddRetained }) => {
+    const odd = oddRetained[0];
+    return odd && `the entry at ${hex(odd.address)} is invalid and not zero`;
   },
 
   /** 3. Memory of private VMs is ordinary memory, whatever HCR_EL2.FWB makes of its attributes. */
@@ -663,6 +677,8 @@ function takeSurvey(machine: Machine): Survey {
   const byHost = new Uint8Array(memory.pageCount);
   const lent = new Uint32Array(memory.pageCount);
   const owned = new Uint32Array(memory.pageCount);
+  const retained = new Uint32Array(memory.pageCount);
+  const oddRetained: Step[] = [];
   const leaves: { vm: LiveVm; leaf: Leaf }[] = [];
   const oddHostLeaves: Leaf[] = [];
   const tables = new Map<number, number>();
@@ -672,40 +688,47 @@ function takeSurvey(machine: Machine): Survey {
     const to = Math.min(output + size, memory.end);
     for (let n = memory.indexOf(from); n < memory.indexOf(to); n++) counts[n] = (counts[n] ?? 0) + 1;
   };
-  const visit = (table: number, pages: number, level: number, ipa: number, use: (leaf: Leaf) => void) => {
-    for (let page = 0; page < pages; page++) {
-      const halves = memory.touched(table + page * PAGE_SIZE)?.memory.halves;
-      for (let n = 0; halves && n < 512; n++) {
-        const low = halves[2 * n] as number;
-        if (!isValid(low)) continue;
-        const high = halves[2 * n + 1] as number;
-        const at = ipa + (page * 512 + n) * levelSize(level);
-        if (!isTable(low, level)) {
-          use(decodeLeaf(low, high, level, at));
-          continue;
-        }
-        const below = descriptorAddress(low, high);
-        tables.set(below, (tables.get(below) ?? 0) + 1);
-        if (tables.get(below) === 1) visit(below, 1, level + 1, at, use);
-      }
-    }
-  };
-  const host = hostRegime(machine);
-  visit(host.root, host.rootTables, host.startLevel, 0, (leaf) => {
-    count(byHost, leaf);
-    const isRam = leaf.base < memory.end && leaf.base + leaf.size > memory.base;
-    const allRam = leaf.base >= memory.base && leaf.base + leaf.size <= memory.end;
-    const type = memoryType(leaf.memAttr, false);
-    if (leaf.base !== leaf.output || isRam !== allRam || (type === "normal") !== isRam)
-      oddHostLeaves.push(leaf);
-  });
-  for (const vm of vms) {
-    const { root, rootTables, startLevel } = vm.regime;
-    visit(root, rootTables, startLevel, 0, (leaf) => {
+  const use = (vm: LiveVm | undefined, leaf: Leaf, isLive: boolean) => {
+    if (!isLive) {
+      count(retained, leaf);
+    } else if (vm === undefined) {
+      count(byHost, leaf);
+      const isRam = leaf.base < memory.end && leaf.base + leaf.size > memory.base;
+      const allRam = leaf.base >= memory.base && leaf.base + leaf.size <= memory.end;
+      const type = memoryType(leaf.memAttr, false);
+      if (leaf.base !== leaf.output || isRam !== allRam || (type === "normal") !== isRam)
+        oddHostLeaves.push(leaf);
+    } else {
       count(vm.isPrivate ? owned : lent, leaf);
       leaves.push({ vm, leaf });
-    });
-  }
+    }
+  };
+  const visit = (vm: LiveVm | undefined, table: number, level: number, ipa: number, isLive: boolean) => {
+    const halves = memory.touched(table)?.memory.halves;
+    for (let n = 0; halves && n < 512; n++) {
+      const low = halves[2 * n] as number;
+      const high = halves[2 * n + 1] as number;
+      if (low === 0 && high === 0) continue;
+      const at = ipa + n * levelSize(level);
+      const valid = isValid(low);
+      if (!valid && (vm === undefined || vm.isPrivate || level === 3))
+        oddRetained.push({ address: table + 8 * n, low, high });
+      if (!isTable(low | 1, level)) {
+        use(vm, decodeLeaf(low, high, level, at), valid && isLive);
+        continue;
+      }
+      const below = descriptorAddress(low, high);
+      tables.set(below, (tables.get(below) ?? 0) + 1);
+      if (tables.get(below) === 1) visit(vm, below, level + 1, at, valid && isLive);
+    }
+  };
+  const visitRoot = (vm: LiveVm | undefined, { root, rootTables, startLevel }: Regime) => {
+    for (let n = 0; n < rootTables; n++) {
+      visit(vm, root + n * PAGE_SIZE, startLevel, n * 512 * levelSize(startLevel), true);
+    }
+  };
+  visitRoot(undefined, hostRegime(machine));
+  for (const vm of vms) visitRoot(vm, vm.regime);
   const pins = countPins(machine, vms);
   const { owner, payload } = readOwners(machine);
   const firstCore = memory.indexOf(machine.coreBase);
@@ -716,7 +739,21 @@ function takeSurvey(machine: Machine): Survey {
       continue;
     if (n < firstCore || n > lastCore || owner[n] !== OWNER_CORE) pages.push(n);
   }
-  return { vms, owner, payload, pages, pins, byHost, lent, owned, leaves, oddHostLeaves, tables };
+  return {
+    vms,
+    owner,
+    payload,
+    pages,
+    pins,
+    byHost,
+    lent,
+    retained,
+    owned,
+    leaves,
+    oddHostLeaves,
+    oddRetained,
+    tables,
+  };
 }
 
 /** The owner table, taken apart. */

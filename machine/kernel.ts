@@ -130,11 +130,14 @@ export class Kernel {
   private readonly userPages = new Map<bigint, number>();
   private readonly vmallocPages = new Map<bigint, number>();
   private nextVmalloc = VMALLOC;
+  /** The CPU on which memory is cleared: the last one that made a call. */
+  private allocator: Cpu;
 
   /** Takes over a machine that was just switched on: CPU 0 runs the host with its MMU off. */
   constructor(machine: Machine, structures: Structures) {
     this.machine = machine;
     this.structures = structures;
+    this.allocator = machine.cpu(0);
     const { memory } = machine;
     this.used = new Uint8Array(memory.pageCount);
     for (let n = 0; n < memory.pageCount; n++)
@@ -294,15 +297,19 @@ export class Kernel {
     return { fault: registers.get("esr_el1"), far: registers.get("far_el1") };
   }
 
-  // Structures. They lie in memory of the host that the core has pinned or does not know of, so they are read and
-  // written directly: an access through the tables would do the same.
+  // Structures. These accesses of the host to its own memory are shortened: they go to memory directly, where the page is
+  // the host's and an access through the tables would come to the same, and nowhere else.
 
   peek(pa: number, size = 8): bigint {
-    return this.machine.caches.read(pa, size);
+    return this.mayReach(pa) ? this.machine.caches.read(pa, size) : 0n;
   }
 
   poke(pa: number, value: bigint | number, size = 8): void {
-    this.machine.caches.write(pa, size, BigInt.asUintN(64, BigInt(value)));
+    if (this.mayReach(pa)) this.machine.caches.write(pa, size, BigInt.asUintN(64, BigInt(value)));
+  }
+
+  private mayReach(pa: number): boolean {
+    return this.machine.memory.has(pa) && this.machine.ownerOf(pa) === 0;
   }
 
   /** Address of a member of kvm_vcpu or kvm. */
@@ -326,6 +333,7 @@ export class Kernel {
     const number = Call[name];
     if (number === undefined) throw new Error(`the core has no call ${name}`);
     const pc = this.linear(this.code) + 0x40n;
+    this.allocator = cpu;
     cpu.pstate = PSTATE_EL1;
     cpu.pc = pc;
     this.machine.hvc(cpu, 0xc600_0000 + number, ...args);
@@ -367,8 +375,10 @@ export class Kernel {
     const hypVm = this.alloc(profile.hypVmPages);
     const vtcr = BigInt(64 - ipaBits) | (BigInt(2 - startLevel) << 6n);
     const kvmVa = this.linear(kvm);
+    this.allocator = cpu;
     for (let n = 0; n < pgdPages; n++) this.clearPage(pgd + n * PAGE_SIZE);
-    this.clearPage(kvm);
+    for (let n = 0; n < (profile.kvmSize as number); n += PAGE_SIZE) this.clearPage(kvm + n);
+    for (let n = 0; n < (profile.hypVmPages as number); n++) this.clearPage(hypVm + n * PAGE_SIZE);
     this.call(cpu, "HOST_SHARE_HYP", Math.floor(kvm / PAGE_SIZE));
     this.poke(this.member(kvm, "mmuVtcr"), vtcr);
     this.poke(this.member(kvm, "mmuPgdPhys"), pgd);
@@ -388,13 +398,23 @@ export class Kernel {
    * @throws Error when the core refuses it
    */
   createVcpu(cpu: Cpu, vm: HostVm, shape: VcpuShape = {}): HostVcpu {
+    const vcpu = this.tryCreateVcpu(cpu, vm, shape);
+    if (typeof vcpu === "bigint") throw new Error(`the core refuses a vCPU: ${vcpu}`);
+    return vcpu;
+  }
+
+  /** As `createVcpu`, or the error number when the core refuses. */
+  tryCreateVcpu(cpu: Cpu, vm: HostVm, shape: VcpuShape = {}): HostVcpu | bigint {
     const { profile, debugRegisters } = this.structures;
     const size = profile.vcpuSize as number;
     const pa = this.allocBytes(size);
     const va = this.linear(pa);
+    this.allocator = cpu;
     for (let n = 0; n < size; n += PAGE_SIZE) this.clearPage(pa + n);
     const hypVcpu = this.alloc(profile.hypVcpuPages);
+    for (let n = 0; n < (profile.hypVcpuPages as number); n++) this.clearPage(hypVcpu + n * PAGE_SIZE);
     const sve = shape.sve ? this.alloc(3) : 0;
+    for (let n = 0; shape.sve && n < 3; n++) this.clearPage(sve + n * PAGE_SIZE);
     const vcpu: HostVcpu = { vm, pa, va, hypVcpu, sve };
     this.poke(this.member(pa, "vcpuKvm"), vm.kvmVa);
     this.poke(this.member(pa, "cflags"), (shape.pauth ? 4 : 0) | (shape.sve ? 1 : 0), 1);
@@ -410,7 +430,7 @@ export class Kernel {
     const result = this.ask(cpu, "INIT_VCPU", vm.handle, va, this.linear(hypVcpu));
     if (result !== 0n) {
       this.freeVcpuPages(vcpu);
-      throw new Error(`the core refuses a vCPU: ${result}`);
+      return result;
     }
     vm.vcpus.push(vcpu);
     return vcpu;
@@ -604,8 +624,10 @@ export class Kernel {
     return this.alloc(Math.ceil(size / PAGE_SIZE));
   }
 
+  /** Clears a page that was just allocated. It may be one that a private VM had: touching it brings it back. */
   private clearPage(pa: number): void {
-    this.machine.caches.zero(pageOf(pa));
+    if (!this.mayReach(pa)) this.write(this.allocator, pa, 0n);
+    if (this.mayReach(pa)) this.machine.caches.zero(pageOf(pa));
   }
 
   private freeVmPages(vm: HostVm): void {

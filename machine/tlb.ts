@@ -144,14 +144,10 @@ export class Tlbs {
    * if it is valid, CPUs may have cached it.
    */
   store(cpu: number, address: number, old: Step, low: number, high: number): void {
-    if (old.low === low && old.high === high) return;
+    if (!isValid(old.low) && !isValid(low)) return;
     const unseen = this.unseen[cpu] as Map<number, Step>;
-    if (isValid(old.low)) {
-      if (!unseen.has(address)) unseen.set(address, old);
-      this.speculate(address, old);
-    } else if (!unseen.has(address)) {
-      unseen.set(address, old);
-    }
+    if (!unseen.has(address)) unseen.set(address, old);
+    if (isValid(old.low) && (old.low !== low || old.high !== high)) this.speculate(address, old);
     if (isValid(low)) this.parents.set(descriptorAddress(low, high), address);
   }
 

@@ -13,8 +13,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static bool ok = true;
-
 void report_attack(const char *name, bool succeeded, const char *format, ...) {
   char detail[512];
   va_list arguments;
@@ -31,11 +29,8 @@ void report_check(const char *name, bool passed, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(detail, sizeof detail, format, arguments);
   va_end(arguments);
-  ok = ok && passed;
   report("{\"event\":\"check\",\"name\":\"%s\",\"ok\":%s,\"detail\":\"%s\"}", name, passed ? "true" : "false", detail);
 }
-
-bool all_ok(void) { return ok; }
 
 int attempt(int (*work)(void *), void *argument) {
   pid_t pid = fork();

@@ -11,11 +11,8 @@
 
 /* Prints `@corevisor {"event":"attack",...}`. */
 void report_attack(const char *name, bool succeeded, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Prints `@corevisor {"event":"check",...}`, and remembers a failure for the exit status. */
+/* Prints `@corevisor {"event":"check",...}`. */
 void report_check(const char *name, bool ok, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Whether every check so far was ok. */
-bool all_ok(void);
-
 /*
  * Runs `work` in a child process, which may die of it. Returns its result, 0 to 127, or 128 + the signal that killed it.
  */

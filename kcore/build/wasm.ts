@@ -4,14 +4,18 @@
  * The result depends on the sources, the compiler and its options alone, and is kept in the cache folder by their
  * hash, so that every user of the core gets the same bytes and pays for them once.
  */
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import asc from "assemblyscript/asc";
+import { promisify } from "node:util";
 
 /** The folder of the core's sources. */
 export const kcoreFolder = dirname(dirname(fileURLToPath(import.meta.url)));
+
+const require = createRequire(import.meta.url);
 
 /** Linear memory in pages of 64 KiB. */
 const MEMORY_PAGES = 8;
@@ -48,22 +52,21 @@ function sourceFiles(): Map<string, string> {
 }
 
 function hashOf(sources: Map<string, string>): string {
-  const hash = createHash("sha256").update(asc.version).update(OPTIONS.join(" "));
+  const { version } = require("assemblyscript/package.json");
+  const hash = createHash("sha256").update(version).update(OPTIONS.join(" "));
   for (const [name, text] of sources) hash.update(`\n${name} ${text.length}\n${text}`);
   return hash.digest("hex").slice(0, 32);
 }
 
-async function compile(sources: Map<string, string>): Promise<Map<string, Uint8Array | string>> {
-  const written = new Map<string, Uint8Array | string>();
-  const { error, stderr } = await asc.main(OPTIONS, {
-    readFile: (name: string) => sources.get(name) ?? null,
-    writeFile: (name: string, contents: Uint8Array | string) => {
-      written.set(name, contents);
-    },
-    listFiles: () => [],
-  });
-  if (error) throw new Error(`the core does not compile: ${error.message}\n${stderr.toString()}`);
-  return written;
+/** Runs the compiler as a process of its own on a copy of `sources` in `folder`: loading it takes long and much memory. */
+async function compile(sources: Map<string, string>, folder: string): Promise<void> {
+  for (const name of sources.keys()) cpSync(join(kcoreFolder, name), join(folder, name));
+  const asc = join(dirname(require.resolve("assemblyscript/package.json")), "bin", "asc.js");
+  try {
+    await promisify(execFile)(process.execPath, [asc, ...OPTIONS], { cwd: folder, env: {} });
+  } catch (error) {
+    throw new Error(`the core does not compile:\n${(error as { stderr?: string }).stderr ?? error}`);
+  }
 }
 
 /**
@@ -74,11 +77,10 @@ export async function buildWasm(cache: string): Promise<CoreWasm> {
   const sources = sourceFiles();
   const folder = join(cache, "kcore", hashOf(sources));
   if (!existsSync(folder)) {
-    const written = await compile(sources);
     const fresh = `${folder}.${process.pid}`;
     mkdirSync(fresh, { recursive: true });
-    for (const [name, contents] of written) writeFileSync(join(fresh, name), contents);
     try {
+      await compile(sources, fresh);
       renameSync(fresh, folder);
     } catch (error) {
       rmSync(fresh, { recursive: true, force: true });
