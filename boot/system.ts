@@ -2,7 +2,7 @@ import { createWriteStream } from "node:fs";
 import { stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { explainFileError, guardFiles, withRunFolder } from "./cache.ts";
-import type { Core, VmMode } from "./core.ts";
+import { assembleCore, type Core, type VmMode } from "./core.ts";
 import type { CpioEntry } from "./cpio.ts";
 import { BootError, systemCode } from "./error.ts";
 import {
@@ -32,6 +32,7 @@ import {
 } from "./qemu.ts";
 import { parseStoryLine, type StoryEvent } from "./story.ts";
 import type { Tools } from "./tools.ts";
+import { type CoreEvent, formatPanic, readEvents, readPanic } from "./trace.ts";
 
 /** A host to boot. */
 export interface HostConfig extends MachineShape {
@@ -75,6 +76,10 @@ export interface HostEnd extends MachineEnd {
   /** The host kernel's release, where the kernel says it. */
   readonly release: string | undefined;
   readonly core: Core | undefined;
+  /** The core's last events, oldest first; none without a core. */
+  readonly events: readonly CoreEvent[];
+  /** What the core says of its own end, over several lines, when it ended itself. */
+  readonly corePanic: string | undefined;
 }
 
 /**
@@ -104,6 +109,7 @@ export async function bootHost(job: Job, tools: Tools, config: HostConfig): Prom
         if (event) config.onEvent?.(event);
       });
       job.onProgress({ stage: "the host boots" });
+      let remains: CoreRemains = { events: [], panic: undefined };
       const end = await runMachine(loggingJob, {
         qemu,
         shape: config,
@@ -115,12 +121,35 @@ export async function bootHost(job: Job, tools: Tools, config: HostConfig): Prom
         },
         ...(config.timeout === undefined ? {} : { timeout: config.timeout }),
         onStart: (machine) => config.onStart?.({ machine, core }),
-        beforeEnd: async (machine, reason) => config.beforeEnd?.({ machine, core }, reason),
+        beforeEnd: async (machine, reason) => {
+          if (core) remains = await examineCore(machine, core, tools);
+          await config.beforeEnd?.({ machine, core }, reason);
+        },
       });
+      const { events, panic: corePanic } = remains;
+      const release = kernelRelease(kernel);
+      if (corePanic !== undefined) {
+        const detail = corePanic.split("\n")[0] as string;
+        return { ...end, reason: "panic", detail, ok: false, release, core, events, corePanic };
+      }
       const ok = end.reason === "poweroff" || end.reason === "reboot";
-      return { ...end, ok, release: kernelRelease(kernel), core };
+      return { ...end, ok, release, core, events, corePanic };
     });
   });
+}
+
+/** What is found in the core's memory when the machine has stopped. */
+interface CoreRemains {
+  readonly events: readonly CoreEvent[];
+  readonly panic: string | undefined;
+}
+
+async function examineCore(machine: Machine, core: Core, tools: Tools): Promise<CoreRemains> {
+  const events = await readEvents(machine, core);
+  const panic = await readPanic(machine, core);
+  if (!panic) return { events, panic };
+  const { addr2line } = await tools.toolchain();
+  return { events, panic: await formatPanic(core, panic, events, addr2line) };
 }
 
 /** The host's kernel command line. */
@@ -181,7 +210,6 @@ async function prepareWithCore(job: Job, tools: Tools, config: HostConfig, parts
     );
   }
   // The compiler behind it takes seconds to load, which a host without the core need not wait for.
-  const { assembleCore } = await import("./core.ts");
   const core = await assembleCore(job, tools, {
     ram: layout.ram,
     cpus: cpuAffinities(tree),

@@ -3,6 +3,7 @@ import type { VmMode } from "../boot/core.ts";
 import { BootError } from "../boot/error.ts";
 import { bootHost, type HostEnd } from "../boot/system.ts";
 import { openTools } from "../boot/tools.ts";
+import { formatEvent } from "../boot/trace.ts";
 import { Status } from "./exit.ts";
 import type { CommandContext } from "./main.ts";
 import { collectQemuArg, machineOptions } from "./options.ts";
@@ -50,7 +51,7 @@ export function runCommand(context: CommandContext): Command {
     )
     .addOption(machineOptions.timeout)
     .option("--log <FILE>", "write the serial console to a file too")
-    .option("--trace", "print the core's last events when the host ends")
+    .option("--trace", "record entries and exits too, and print the core's last events when the host ends")
     .addOption(machineOptions.json)
     .addHelpText(
       "after",
@@ -69,13 +70,18 @@ async function run(context: CommandContext, flags: RunFlags): Promise<number> {
   const end = await bootHost(job, openTools(job), {
     ...config,
     qemuArgs: qemuArg,
+    traceExits: trace ?? false,
     ...(json
       ? {}
       : { onSerial: (bytes: Buffer) => process.stdout.write(bytes), onStart: () => progress.stop() }),
   });
   progress.stop();
-  if (json) print(report(end));
-  else if (!end.ok) process.stderr.write(`corevisor: ${describe(end)}\n`);
+  const events = trace ? end.events.map(formatEvent) : [];
+  if (json) print(trace ? { ...report(end), events } : report(end));
+  else {
+    for (const event of events) process.stdout.write(`${event}\n`);
+    if (!end.ok) process.stderr.write(`corevisor: ${end.corePanic ?? describe(end)}\n`);
+  }
   return end.ok ? Status.OK : Status.FAILED;
 }
 

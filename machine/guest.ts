@@ -6,8 +6,8 @@ import { hex } from "./physical.ts";
 import { Violation } from "./primitives.ts";
 import { registerNames } from "./registers.ts";
 
-/** How an act of a guest ended: done, with what it read; or with an exit to the host. */
-export type Act = { readonly value: bigint } | "exit";
+/** How an act of a guest ended: done, with what it read; with an exit to the host; or with a fault of its own stage 1. */
+export type Act = { readonly value: bigint } | "exit" | "own fault";
 
 const MAX_TRIES = 20;
 const CPTR_TZ = 1n << 8n;
@@ -18,7 +18,7 @@ const HCR_TWI = 1n << 13n;
 export function guestAccess(machine: Machine, cpu: Cpu, access: Access): Act {
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     const done = machine.attempt(cpu, access);
-    if (done !== undefined) {
+    if (done !== "trapped") {
       cpu.pc += 4n;
       return done;
     }

@@ -268,7 +268,8 @@ export class Kernel {
       cpu.pc = pc;
       cpu.pstate = mode;
       const done = this.machine.attempt(cpu, access);
-      if (done !== undefined) return done;
+      if (done === "own fault") throw new Error(`the host's stage 1 maps nothing at ${hex(access.va)}`);
+      if (done !== "trapped") return done;
       if (cpu.pc === pc) continue;
       if (cpu.pc === pc + 4n) return { emulated: cpu.x[0] as bigint };
       return this.exception(cpu, pc, mode);

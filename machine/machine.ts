@@ -289,11 +289,12 @@ export class Machine {
   /**
    * One attempt of whatever runs on `cpu` to access memory: a load, store or fetch at its program counter. Register x0
    * is what is loaded.
-   * @returns the value and that it is done; undefined when it trapped, with the CPU in whatever state the core left
+   * @returns the value when it is done; "trapped" when it came to the core, with the CPU in whatever state the core left;
+   * "own fault" when stage 1 maps nothing there, which is between the software and its own tables
    */
-  attempt(cpu: Cpu, access: Access): { readonly value: bigint } | undefined {
+  attempt(cpu: Cpu, access: Access): { readonly value: bigint } | "trapped" | "own fault" {
     const to = this.translate(cpu, access);
-    if ("stage1" in to) throw new Error(`stage 1 of the ${cpu.context} maps nothing at ${hex(access.va)}`);
+    if ("stage1" in to) return "own fault";
     if ("pa" in to) {
       if (!this.memory.has(to.pa)) return { value: 0n };
       const at = to.pa - (to.pa % 8);
@@ -303,7 +304,7 @@ export class Machine {
     const esr = abortSyndrome(access.kind, to.fault);
     if (cpu.context === "host") this.trapFromHost(cpu, esr, cpu.pc, access.va, to.ipa);
     else this.trapFromGuest(cpu, GuestVector.TRAP, esr, cpu.pc, access.va, to.ipa);
-    return undefined;
+    return "trapped";
   }
 
   /** AT S1E1R: the result goes to PAR_EL1. */

@@ -89,7 +89,7 @@ export class Tlbs {
   /** CPU `cpu` runs under `regime` from now on: it may cache any of its translations. */
   run(cpu: number, regime: Regime): void {
     const known = this.regimes.get(regime.vmid);
-    if (known && known.regime.root === regime.root) {
+    if (known && known.regime.root === regime.root && known.regime.startLevel === regime.startLevel) {
       known.cpus.add(cpu);
     } else {
       this.regimes.set(regime.vmid, { regime, cpus: new Set([cpu]) });
