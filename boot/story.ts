@@ -35,7 +35,22 @@ const eventSchema = z.discriminatedUnion("event", [
     freeBeforeKiB: z.number(),
     freeAfterKiB: z.number(),
   }),
-  z.looseObject({ event: z.literal("attack"), name: z.string(), result: z.enum(["succeeded", "refused"]) }),
+  z.looseObject({
+    event: z.literal("attack"),
+    /** What is attacked: the core itself, or a VM. */
+    target: z.enum(["core", "vm"]),
+    name: z.string(),
+    result: z.enum(["succeeded", "refused"]),
+    /** What the attacker saw: an errno, a signal, how many words of the secret. */
+    detail: z.string().optional(),
+  }),
+  /** What must hold whatever the attacks came to: the VM goes on, its pages come back zeroed. */
+  z.looseObject({
+    event: z.literal("check"),
+    name: z.string(),
+    ok: z.boolean(),
+    detail: z.string().optional(),
+  }),
   z.looseObject({ event: z.literal("done") }),
 ]);
 

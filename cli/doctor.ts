@@ -1,6 +1,5 @@
 import { arch, platform } from "node:os";
 import { Command } from "commander";
-import pc from "picocolors";
 import { freeSpace } from "../boot/cache.ts";
 import { findOnPath } from "../boot/command.ts";
 import { BootError } from "../boot/error.ts";
@@ -8,6 +7,7 @@ import type { Job } from "../boot/job.ts";
 import { cachedKernelRelease } from "../boot/kernel.ts";
 import { debianSources } from "../boot/sources.ts";
 import { inspectKit, type KitState, qemuKit, toolchainKit, xzKit } from "../boot/tools.ts";
+import { colours } from "./colours.ts";
 import { Status } from "./exit.ts";
 import type { CommandContext } from "./main.ts";
 import { machineOptions } from "./options.ts";
@@ -131,7 +131,11 @@ async function command(name: string, from: string): Promise<Finding> {
 }
 
 function format(findings: readonly Finding[]): string {
-  const signs = { ready: pc.green("ready"), fetch: pc.yellow("fetch"), missing: pc.red("MISSING") };
+  const signs = {
+    ready: colours.green("ready"),
+    fetch: colours.yellow("fetch"),
+    missing: colours.red("MISSING"),
+  };
   const widest = Math.max(...findings.map(({ name }) => name.length));
   const lines = findings.map(({ name, state, detail, remedy }) => {
     const what = state === "fetch" ? `${detail}; it is downloaded when it is needed` : detail;

@@ -3,6 +3,7 @@ import { openCache } from "../boot/cache.ts";
 import { BootError } from "../boot/error.ts";
 import type { Job } from "../boot/job.ts";
 import metadata from "../package.json" with { type: "json" };
+import { benchCommand } from "./bench.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { Interrupted, interruption, Status } from "./exit.ts";
@@ -49,7 +50,7 @@ export async function main(args: readonly string[]): Promise<number> {
       outputError: (text, write) => write(`corevisor: ${text.replace(/^error: /, "")}`),
     })
     .configureHelp({ showGlobalOptions: true });
-  for (const make of [runCommand, demoCommand, doctorCommand]) {
+  for (const make of [runCommand, demoCommand, benchCommand, doctorCommand]) {
     program.addCommand(make(context).copyInheritedSettings(program));
   }
   try {

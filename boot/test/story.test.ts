@@ -21,7 +21,9 @@ describe("a line of the host's console", () => {
       '@corevisor {"event":"step","na',
       '@corevisor {"event":"step"}',
       '@corevisor {"event":"guest","kind":"stock","vcpus":"2"}',
-      '@corevisor {"event":"attack","name":"x","result":"maybe"}',
+      '@corevisor {"event":"attack","target":"vm","name":"x","result":"maybe"}',
+      '@corevisor {"event":"attack","target":"moon","name":"x","result":"refused"}',
+      '@corevisor {"event":"check","name":"x","ok":"yes"}',
       '@corevisor {"event":"unknown"}',
       "@corevisor {]}",
     ]) {

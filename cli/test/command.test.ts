@@ -61,7 +61,7 @@ describe("the command line", () => {
     const { run } = await workshop(test);
     const top = await run(["--help"]);
     assert.equal(top.status, 0);
-    for (const command of ["run", "demo", "doctor"])
+    for (const command of ["run", "demo", "bench", "doctor"])
       assert.match(top.stdout, new RegExp(`^  ${command} `, "m"));
     const help = await run(["run", "--help"]);
     assert.equal(help.status, 0);
@@ -69,7 +69,7 @@ describe("the command line", () => {
       " ",
     );
     for (const option of options) assert.match(help.stdout, new RegExp(`^  --${option}\\b`, "m"));
-    for (const command of ["demo", "doctor"]) {
+    for (const command of ["demo", "bench", "doctor"]) {
       const { status, stdout } = await run([command, "--help"]);
       assert.equal(status, 0);
       assert.match(stdout, /--json/);

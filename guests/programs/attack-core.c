@@ -19,6 +19,8 @@
 /* Attacked are the page-table roots, the image, the middle, and the pool's last page. */
 #define TARGETS 4
 
+const char attacked[] = "core";
+
 static int memory_file;
 
 /* First address of RAM that the host has. */

@@ -29,6 +29,8 @@
 /* Where the secret lies in the RAM's file. */
 #define OFFSET (SECRET_BASE - RAM_BASE)
 
+const char attacked[] = "vm";
+
 static struct victim victim = { .ram = "/tmp/victim-ram", .control = "/tmp/victim-control" };
 /* Where the secret lies in QEMU's address space, and in this one. */
 static uint64_t theirs;

@@ -20,6 +20,8 @@
 #define SIZE (SECRET_PAGES * PAGE)
 #define RAM_SIZE (64 << 20)
 
+const char attacked[] = "vm";
+
 static uint8_t *memory;
 static uint8_t *secret;
 

@@ -19,7 +19,7 @@ void report_attack(const char *name, bool succeeded, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(detail, sizeof detail, format, arguments);
   va_end(arguments);
-  report("{\"event\":\"attack\",\"name\":\"%s\",\"result\":\"%s\",\"detail\":\"%s\"}", name,
+  report("{\"event\":\"attack\",\"target\":\"%s\",\"name\":\"%s\",\"result\":\"%s\",\"detail\":\"%s\"}", attacked, name,
          succeeded ? "succeeded" : "refused", detail);
 }
 

@@ -9,6 +9,9 @@
 /* Where the initramfs has the bare-metal guests. */
 #define BARE_FOLDER "/corevisor/bare/"
 
+/* What a program attacks, `core` or `vm`: each defines it. */
+extern const char attacked[];
+
 /* Prints `@corevisor {"event":"attack",...}`. */
 void report_attack(const char *name, bool succeeded, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Prints `@corevisor {"event":"check",...}`. */
