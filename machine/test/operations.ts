@@ -239,7 +239,7 @@ export const kinds: Readonly<Record<string, Kind>> = {
     const cacheable = frame % 3 !== 0;
     const value = world.secret(vcpu.vm);
     const act = guestAccess(world.machine, cpu, { kind, va: BigInt(ipa), value, cacheable });
-    if (act !== "exit") world.guestSaw(vcpu.vm, ipa, kind, kind === "write" ? value : act.value);
+    if (typeof act === "object") world.guestSaw(vcpu.vm, ipa, kind, kind === "write" ? value : act.value);
     else world.settle(cpu, vcpu, choice(n, "handle") !== 0, mappingOf(choice(n, "mapping")));
   }),
   guestCalls: kind(4, "guest", { what: 8, seed: SEEDS }, (world, cpu, n) => {
