@@ -1,15 +1,16 @@
 import { writeFile } from "node:fs/promises";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { BootError, systemCode } from "../boot/error.ts";
 import { openTools } from "../boot/tools.ts";
-import { benchPicture, benchTable, measure } from "../guests/bench.ts";
+import { type Bench, BenchError, benchPicture, benchTable, measure } from "../guests/bench.ts";
 import { Status } from "./exit.ts";
 import type { CommandContext } from "./main.ts";
-import { machineOptions } from "./options.ts";
+import { machineOptions, wholeNumber } from "./options.ts";
 
 interface BenchFlags {
   cpu: string;
   picture?: string;
+  timeout?: number;
   json?: boolean;
 }
 
@@ -18,6 +19,9 @@ export function benchCommand(context: CommandContext): Command {
   return new Command("bench")
     .description("measure what VM exits cost, in instructions: stock nVHE, stock protected, and on the core")
     .addOption(machineOptions.cpu)
+    .addOption(
+      new Option("--timeout <S>", "stop a host after this many seconds").argParser(wholeNumber(1, 1_000_000)),
+    )
     .option("--picture <FILE>", "draw the exits as SVG too")
     .addOption(machineOptions.json)
     .addHelpText(
@@ -33,7 +37,17 @@ async function bench({ openJob, progress, print }: CommandContext, flags: BenchF
   const job = await openJob();
   // A name that cannot be written is known before minutes are spent.
   if (flags.picture !== undefined) await writePicture(flags.picture, "");
-  const result = await measure(job, openTools(job), { cpu: flags.cpu });
+  let result: Bench;
+  try {
+    const { cpu, timeout } = flags;
+    result = await measure(job, openTools(job), { cpu, ...(timeout === undefined ? {} : { timeout }) });
+  } catch (error) {
+    if (!(error instanceof BenchError)) throw error;
+    progress.stop();
+    process.stderr.write(`corevisor: ${error.message}\n`);
+    if (flags.json) print({ ok: false, reason: "failed", error: error.message.split(";")[0] });
+    return Status.FAILED;
+  }
   progress.stop();
   if (flags.picture !== undefined) await writePicture(flags.picture, await benchPicture(result.rows));
   const seconds = Number(((performance.now() - begin) / 1000).toFixed(3));

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Job } from "../boot/job.ts";
 import { GiB } from "../boot/layout.ts";
 import { SerialLines } from "../boot/qemu.ts";
-import { bootHost } from "../boot/system.ts";
+import { bootHost, type HostEnd } from "../boot/system.ts";
 import type { Tools } from "../boot/tools.ts";
 import { buildGuests } from "./build.ts";
 
@@ -76,12 +76,16 @@ export function parseBenchLine(line: string): BenchEvent | undefined {
 /** Virtual time that counts instructions: the same run gives the same numbers on any machine. */
 const countInstructions = ["-icount", "shift=0,sleep=off"];
 
-/** Longest time that one host may take, seconds. */
-const limit = 400;
-
 export interface BenchOptions {
   /** QEMU's name of the CPU model; `cortex-a76` when none is named. */
   readonly cpu?: string;
+  /** Longest time that one host may take, seconds. */
+  readonly timeout?: number;
+}
+
+/** A host that was to be measured did not report what it should have. */
+export class BenchError extends Error {
+  override readonly name = "BenchError";
 }
 
 /** How often each host is booted to time it; the fastest one counts. */
@@ -91,7 +95,7 @@ const timedRounds = 3;
  * Measures what VM exits cost, on two CPUs, with a clock that counts instructions; and what the host itself pays, with the usual
  * clock, where contenders take turns because other work of this machine is in the numbers too.
  * @throws BootError when something is missing
- * @throws Error when a host does not report all, with the end of its console
+ * @throws BenchError when a host does not report all, with the end of its console
  */
 export async function measure(job: Job, tools: Tools, options: BenchOptions = {}): Promise<Bench> {
   const costs = {} as Record<Contender, Map<string, number>>;
@@ -136,6 +140,7 @@ interface Measured {
   readonly events: readonly BenchEvent[];
   /** From the start of the machine to /init. */
   readonly bootSeconds: number | undefined;
+  readonly end: HostEnd;
   readonly console: string;
 }
 
@@ -158,7 +163,7 @@ async function run(
     if (event) events.push(event);
   });
   const mode = contender === "nvhe" ? "nvhe" : "protected";
-  await bootHost(job, tools, {
+  const end = await bootHost(job, tools, {
     core: contender === "kcore" ? "on" : "off",
     vms: "ordinary",
     cpu: options.cpu ?? "cortex-a76",
@@ -166,7 +171,7 @@ async function run(
     memory: GiB,
     qemuArgs,
     append: `quiet kvm-arm.mode=${mode} corevisor.steps=${step}`,
-    timeout: limit,
+    timeout: options.timeout ?? 400,
     extraFiles: (await buildGuests(job, tools)).bench,
     onStart: () => {
       started = performance.now();
@@ -176,11 +181,14 @@ async function run(
       lines.push(bytes);
     },
   });
-  return { events, bootSeconds, console };
+  return { events, bootSeconds, end, console };
 }
 
-function missing(contender: Contender, what: string, { console }: Measured): Error {
-  return new Error(`${titles[contender]} did not report ${what}; its console ended:\n${console}`);
+function missing(contender: Contender, what: string, { end, console }: Measured): BenchError {
+  const how = `${end.reason} after ${end.seconds.toFixed(1)} s`;
+  return new BenchError(
+    `${titles[contender]} did not report ${what} (${how}); its console ended:\n${console}`,
+  );
 }
 
 /** A number as a multiple of another, `0.88`. */

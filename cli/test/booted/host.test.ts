@@ -118,17 +118,57 @@ describe("what was fetched once", () => {
   });
 });
 
+describe("a private VM", () => {
+  for (const vcpus of [1, 4]) {
+    it(`runs a stock guest with ${vcpus} vCPUs to its end`, async () => {
+      const steps = `guest:${vcpus}:private`;
+      const [guest] = eventsOf(await hostDoes(steps, "--vms", "private", "--cpus", "4"), "guest");
+      const { online, booted, poweredOff } = guest ?? {};
+      assert.deepEqual([online, booted, poweredOff], [vcpus, true, true]);
+    });
+  }
+
+  it("leaves no memory behind when it is killed", async () => {
+    const [cycles] = eventsOf(await hostDoes("cycles:14", "--vms", "private"), "cycles");
+    const lost = (cycles?.freeBeforeKiB ?? 0) - (cycles?.freeAfterKiB ?? Number.POSITIVE_INFINITY);
+    assert.ok(lost < 1024, `${lost} KiB in four cycles`);
+  });
+});
+
 describe("corevisor demo", () => {
-  it("ends well on the host's own KVM, with the JSON that scripts rely on", async () => {
-    const { status, stdout, stderr } = await corevisor("demo", "--core", "off", "--json");
+  it("refuses on the core what succeeds on the host's own KVM, with the JSON that scripts rely on", async () => {
+    const { status, stdout, stderr } = await corevisor("demo", "--json");
     assert.equal(status, 0, stderr);
-    const { ok, seconds, host, kcore, guests, attacks } = JSON.parse(stdout.trim().split("\n").at(-1) ?? "");
-    assert.equal(ok, true);
-    assert.equal(typeof seconds, "number");
-    assert.match(host.kernel, /^6\.12\./);
-    assert.equal(host.cpus, 2);
-    assert.equal(kcore, null);
-    assert.deepEqual(guests, [{ kind: "stock", vcpus: 2, booted: true, poweredOff: true }]);
-    assert.ok(Array.isArray(attacks));
+    const demo = JSON.parse(stdout.trim().split("\n").at(-1) ?? "");
+    assert.equal(demo.ok, true);
+    assert.equal(typeof demo.seconds, "number");
+    assert.match(demo.host.kernel, /^6\.12\./);
+    assert.match(demo.host.kvmMode, /^Protected /);
+    assert.equal(demo.host.cpus, 2);
+    assert.match(demo.kcore.wasmSha256, /^[0-9a-f]{64}$/);
+    assert.equal(typeof demo.kcore.proved, "boolean");
+    assert.deepEqual(demo.guests, [{ kind: "stock", vcpus: 2, booted: true, poweredOff: true }]);
+    const attacks: { target: string; stock: string | null; corevisor: string }[] = demo.attacks;
+    assert.ok(attacks.every(({ corevisor }) => corevisor === "refused"));
+    assert.equal(attacks.filter(({ target }) => target === "core").length, 6);
+    const through = attacks.filter(({ stock }) => stock === "succeeded");
+    assert.ok(through.length >= 18, "the attacks are real: on stock KVM they succeed");
+    assert.ok(demo.checks.every(({ corevisor }: { corevisor: boolean }) => corevisor));
+  });
+
+  it("ends with 1 and says why when a host does not get there", async () => {
+    const { status, stdout, stderr } = await corevisor("demo", "--core", "off", "--timeout", "2", "--json");
+    assert.equal(status, 1);
+    assert.equal(JSON.parse(stdout).ok, false);
+    assert.match(stderr, /^corevisor: host with its own KVM: timeout$/m);
+  });
+});
+
+describe("corevisor bench", () => {
+  it("ends with 1 and says why when a host does not get there", async () => {
+    const { status, stdout, stderr } = await corevisor("bench", "--timeout", "2", "--json");
+    assert.equal(status, 1);
+    assert.match(stderr, /^corevisor: stock nVHE did not report hypercall \(timeout after 2\.\d s\)/m);
+    assert.equal(JSON.parse(stdout).ok, false);
   });
 });
