@@ -4,7 +4,7 @@
  */
 
 import { bootInfo, coreState } from "./bootinfo";
-import { CPTR_RES1, CPTR_TSM, CPTR_TZ, ZCR_ALL } from "./fpsimd";
+import { CPTR_RES1, CPTR_TSM, CPTR_TZ, HFGXTR_SME, ZCR_ALL } from "./fpsimd";
 import { hostVttbr } from "./hostmap";
 import { MAX_PIN_PAGES } from "./hostmem";
 import { MAX_CPUS, MAX_VMS, PROFILE } from "./layout";
@@ -21,6 +21,7 @@ import {
   mrs_id_aa64isar2_el1,
   mrs_id_aa64mmfr0_el1,
   mrs_id_aa64mmfr1_el1,
+  mrs_id_aa64mmfr2_el1,
   mrs_id_aa64mmfr3_el1,
   mrs_id_aa64pfr0_el1,
   mrs_id_aa64pfr1_el1,
@@ -64,6 +65,7 @@ import {
   FEATURE_A32_EL0,
   FEATURE_AMU,
   FEATURE_FGT,
+  FEATURE_FWB,
   FEATURE_HCX,
   FEATURE_PAUTH,
   FEATURE_PMU,
@@ -92,6 +94,8 @@ const ICC_SRE_EL2_ON: u64 = 0xf;
 /** HCRX_EL2 for the host: MSCEn, TCR2En, EnFPM. */
 const HCRX_HOST: u64 = (1 << 11) | (1 << 14) | (1 << 22);
 const SMCR_ALL: u64 = (1 << 31) | 0xf;
+/** PMBIDR_EL1.P, TRBIDR_EL1.P: firmware keeps the profiling or trace buffer, so that its registers trap to EL3. */
+const BUFFER_DENIED: u64 = 1 << 4;
 
 /** Field of an ID register. */
 function idField(register: u64, shift: u64): u64 {
@@ -106,6 +110,9 @@ function physicalBits(range: u64): u64 {
   if (range == 4) return 44;
   return range >= 5 ? 48 : 0;
 }
+
+/** The most table pages: so few that all their entries together never fill the count of one page in the owner table. */
+const MAX_POOL_PAGES: u64 = 1 << 30;
 
 /** True when `[base, base + pages)` lies inside the core's memory. */
 function inCore(base: u64, pages: u64): bool {
@@ -123,6 +130,7 @@ function checkBootInfo(): bool {
     info.cpus >= 1 &&
     info.cpus <= MAX_CPUS &&
     (info.ramBase & 0xfff) == 0 &&
+    info.ramBase >> 48 == 0 &&
     info.ramPages >> 36 == 0 &&
     ramEnd >> 48 == 0 &&
     (info.coreBase & 0x1f_ffff) == 0 &&
@@ -134,6 +142,7 @@ function checkBootInfo(): bool {
     inCore(info.rootsBase, rootPages) &&
     inCore(info.s2pageBase, tablePages) &&
     inCore(info.poolBase, info.poolPages) &&
+    info.poolPages <= MAX_POOL_PAGES &&
     info.rootsBase + (rootPages << 12) <= info.s2pageBase &&
     info.s2pageBase + (tablePages << 12) <= info.poolBase &&
     info.privateVms <= 1 &&
@@ -171,6 +180,11 @@ function divideMemory(): void {
   poolInit();
 }
 
+/** True when this CPU has FEAT_S2FWB. */
+function hasForceWriteBack(): bool {
+  return idField(mrs_id_aa64mmfr2_el1(), 40) != 0;
+}
+
 /** Finds out what this CPU has. */
 function detect(cpu: Cpu): void {
   const pfr0 = mrs_id_aa64pfr0_el1();
@@ -187,9 +201,10 @@ function detect(cpu: Cpu): void {
   if (idField(pfr0, 44) != 0) features |= FEATURE_AMU;
   if (idField(mrs_id_aa64pfr1_el1(), 24) != 0) features |= FEATURE_SME;
   if (pmu != 0 && pmu != 15) features |= FEATURE_PMU;
-  if (idField(dfr0, 32) != 0) features |= FEATURE_SPE;
-  if (idField(dfr0, 44) != 0) features |= FEATURE_TRBE;
+  if (idField(dfr0, 32) != 0 && (mrs_pmbidr_el1() & BUFFER_DENIED) == 0) features |= FEATURE_SPE;
+  if (idField(dfr0, 44) != 0 && (mrs_trbidr_el1() & BUFFER_DENIED) == 0) features |= FEATURE_TRBE;
   if (idField(mmfr1, 40) != 0) features |= FEATURE_HCX;
+  if (hasForceWriteBack()) features |= FEATURE_FWB;
   if (idField(mrs_id_aa64mmfr0_el1(), 56) != 0) features |= FEATURE_FGT;
   if (idField(mmfr3, 0) != 0) features |= FEATURE_TCR2;
   if (idField(mmfr3, 8) != 0) features |= FEATURE_S1PIE;
@@ -208,10 +223,10 @@ function detect(cpu: Cpu): void {
 function setDebug(cpu: Cpu): void {
   let mdcr: u64 = (cpu.features & FEATURE_PMU) != 0 ? (mrs_pmcr_el0() >> 11) & 31 : 0;
   if ((cpu.features & FEATURE_SPE) != 0) {
-    if ((mrs_pmbidr_el1() & (1 << 4)) == 0) msr_pmscr_el2((1 << 4) | (1 << 3));
+    msr_pmscr_el2((1 << 4) | (1 << 3));
     mdcr |= 3 << 12;
   }
-  if ((cpu.features & FEATURE_TRBE) != 0 && (mrs_trbidr_el1() & (1 << 4)) == 0) mdcr |= 3 << 24;
+  if ((cpu.features & FEATURE_TRBE) != 0) mdcr |= 3 << 24;
   cpu.hostMdcr = mdcr;
   msr_mdcr_el2(mdcr);
 }
@@ -219,12 +234,13 @@ function setDebug(cpu: Cpu): void {
 /** Lifts the fine-grained traps that are on when their bits are zero. */
 function setFineGrainedTraps(cpu: Cpu): void {
   let registers: u64 = 0;
-  if ((cpu.features & FEATURE_SME) != 0) registers |= (1 << 54) | (1 << 55);
+  if ((cpu.features & FEATURE_SME) != 0) registers |= HFGXTR_SME;
   if ((cpu.features & FEATURE_S1PIE) != 0) registers |= (1 << 57) | (1 << 58);
   if ((cpu.features & FEATURE_S1POE) != 0) registers |= 1 << 59;
   const debug: u64 = idField(mrs_id_aa64dfr0_el1(), 32) >= 3 ? (<u64>1) << 62 : 0;
   msr_hdfgrtr_el2(debug);
   msr_hdfgwtr_el2(debug);
+  cpu.hostHfgxtr = registers;
   msr_hfgrtr_el2(registers);
   msr_hfgwtr_el2(registers);
   msr_hfgitr_el2(0);
@@ -234,6 +250,8 @@ function setFineGrainedTraps(cpu: Cpu): void {
 /** Sets every EL2 register for the host on this CPU. */
 function setupCpu(cpu: Cpu): void {
   detect(cpu);
+  if (((cpu.features & FEATURE_FWB) != 0) != (coreState.forceWriteBack != 0))
+    panic(cpu, Panic.UNSUPPORTED_CPU, 0);
   let cptr = CPTR_RES1 | CPTR_TZ | CPTR_TSM;
   if ((cpu.features & FEATURE_SVE) != 0) cptr &= ~CPTR_TZ;
   if ((cpu.features & FEATURE_SME) != 0) cptr &= ~CPTR_TSM;
@@ -287,8 +305,10 @@ export function bootCore(cpu: Cpu): void {
   const range = mrs_id_aa64mmfr0_el1() & 15;
   const bits = physicalBits(range);
   if (bits == 0) panic(cpu, Panic.UNSUPPORTED_CPU, range);
+  if ((bootInfo.ramBase + (bootInfo.ramPages << 12) - 1) >> bits != 0) panic(cpu, Panic.BOOT_INFO, bits);
   coreState.hostIpaBits = bits;
   coreState.hostVtcr = vtcrFor(bits, range > 5 ? 5 : range);
+  coreState.forceWriteBack = hasForceWriteBack() ? 1 : 0;
   coreState.vmSlots = 1;
   divideMemory();
   setupCpu(cpu);

@@ -49,6 +49,8 @@ export class CoreState {
   /** Input address bits of the host's stage 2, 32 to 48; its VTCR_EL2. Written by `boot` only. */
   hostIpaBits: u64;
   hostVtcr: u64;
+  /** 1 when the CPUs have FEAT_S2FWB: guests run with HCR_EL2.FWB, which gives their tables another encoding. */
+  forceWriteBack: u64;
   /** VM slots below this one have been used. LOCK_VMS. */
   vmSlots: u64;
   /** vCPU records below this one have been used. LOCK_VMS. */

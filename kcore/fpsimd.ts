@@ -16,6 +16,8 @@ import {
   isb,
   mrs_zcr_el1,
   msr_cptr_el2,
+  msr_hfgrtr_el2,
+  msr_hfgwtr_el2,
   msr_zcr_el1,
   msr_zcr_el2,
   sve_load_host,
@@ -38,6 +40,20 @@ export const CPTR_GUEST: u64 = CPTR_RES1 | CPTR_TZ | CPTR_TFP | CPTR_TSM | CPTR_
 export const ZCR_ALL: u64 = 0xf;
 
 const FPSR: u64 = 512;
+/** HFGRTR_EL2 and HFGWTR_EL2.nSMPRI_EL1, .nTPIDR2_EL0: when zero, these registers of SME trap. */
+export const HFGXTR_SME: u64 = (1 << 54) | (1 << 55);
+
+/** Traps the registers of SME that CPTR_EL2 does not: a guest would find the host's there, and leave its own. */
+export function trapSme(cpu: Cpu): void {
+  msr_hfgrtr_el2(cpu.hostHfgxtr & ~HFGXTR_SME);
+  msr_hfgwtr_el2(cpu.hostHfgxtr & ~HFGXTR_SME);
+}
+
+/** Gives the host the registers of SME. */
+export function allowSme(cpu: Cpu): void {
+  msr_hfgrtr_el2(cpu.hostHfgxtr);
+  msr_hfgwtr_el2(cpu.hostHfgxtr);
+}
 
 /** Answers a guest's first use: puts the host's registers away, loads the guest's and lifts the trap. */
 export function loadGuestFp(cpu: Cpu, vcpu: Vcpu): void {

@@ -6,7 +6,7 @@
  * have. The host kernel itself may still hold a private page in its own map and copy it around for a debugger or for
  * migration; for these accesses the page reads as zero and ignores writes, because a fault would kill the kernel.
  */
-import { exceptionPstate, PSTATE_EL0T, syncVector } from "./exception";
+import { exceptionPstate, PSTATE_EL0T, pstateAfter, syncVector } from "./exception";
 import { Class, classOf, ISS_WNR, RESUME_HOST } from "./guesttrap";
 import { hostCall } from "./hostcall";
 import { translate } from "./hostmem";
@@ -109,28 +109,62 @@ function writeBack(cpu: Cpu, n: u32, offset: i64): bool {
   return true;
 }
 
-/** LDP, STP, LDNP, STNP, LDPSW of general registers. */
+/**
+ * LDP, STP, LDNP, STNP, LDPSW of general registers (Arm ARM C4.1.94, load/store register pair). False for STGP, which
+ * stores tags, and for encodings that are none.
+ */
 function emulatePair(cpu: Cpu, instruction: u32): bool {
+  const size = instruction >> 30;
+  const isLoad = (instruction & (1 << 22)) != 0;
   const mode = (instruction >> 23) & 3;
-  const scale: i64 = instruction >> 31 != 0 ? 8 : 4;
+  if (size == 3 || (size == 1 && (!isLoad || mode == 0))) return false;
+  const scale: i64 = size == 2 ? 8 : 4;
   const offset = <i64>(<i32>(instruction << 10) >> 25) * scale;
   if ((mode & 1) != 0 && !writeBack(cpu, field(instruction, 5), offset)) return false;
-  if ((instruction & (1 << 22)) != 0) {
+  if (isLoad) {
     loadZero(cpu, field(instruction, 0));
     loadZero(cpu, field(instruction, 10));
   }
   return true;
 }
 
-/** LDR, STR and their kin of one general register, every addressing mode; the atomic ones too. */
+/**
+ * LDADD and its kin, SWP and LDAPR of one general register: what was in memory is loaded. False for the 64-byte
+ * accesses and for others of the same group.
+ */
+function emulateAtomic(cpu: Cpu, instruction: u32): bool {
+  const operation = (instruction >> 12) & 15;
+  if (operation > 8 && operation != 12) return false;
+  loadZero(cpu, field(instruction, 0));
+  return true;
+}
+
+/**
+ * LDR, STR and their kin of one general register: immediate offset with or without write-back, register offset,
+ * unprivileged (Arm ARM C4.1.94, load/store register). False for PRFM, LDRAA and LDRAB, and for encodings that are none.
+ */
 function emulateSingle(cpu: Cpu, instruction: u32): bool {
   const scaled = (instruction & (1 << 24)) != 0;
-  const indexed = !scaled && (instruction & (1 << 21)) == 0 && (instruction & (1 << 10)) != 0;
+  const form = (instruction >> 10) & 3;
+  if (!scaled && (instruction & (1 << 21)) != 0) {
+    if (form == 0) return emulateAtomic(cpu, instruction);
+    if (form != 2) return false;
+  }
+  const size = instruction >> 30;
+  const operation = (instruction >> 22) & 3;
+  // 0 stores, 1 loads, 2 and 3 load with sign extension, which the larger sizes do not have.
+  if (operation + size > 4) return false;
+  const indexed = !scaled && (form & 1) != 0;
   const offset = <i64>(<i32>(instruction << 11) >> 23);
   if (indexed && !writeBack(cpu, field(instruction, 5), offset)) return false;
-  const atomic = !scaled && (instruction & (1 << 21)) != 0 && ((instruction >> 10) & 3) == 0;
-  if (atomic || ((instruction >> 22) & 3) != 0) loadZero(cpu, field(instruction, 0));
+  if (operation != 0) loadZero(cpu, field(instruction, 0));
   return true;
+}
+
+/** Goes on behind the host's instruction that trapped: it is done, also for a debugger that steps through it. */
+function skipInstruction(): void {
+  msr_elr_el2(mrs_elr_el2() + 4);
+  msr_spsr_el2(pstateAfter(mrs_spsr_el2()));
 }
 
 /**
@@ -142,7 +176,7 @@ function emulateAccess(cpu: Cpu, esr: u64): bool {
   let done = (esr & ISS_CM) != 0 || (instruction & ~31) == 0xd50b_7420;
   if ((instruction & 0x3e00_0000) == 0x2800_0000) done = emulatePair(cpu, instruction);
   else if ((instruction & 0x3e00_0000) == 0x3800_0000) done = emulateSingle(cpu, instruction);
-  if (done) msr_elr_el2(mrs_elr_el2() + 4);
+  if (done) skipInstruction();
   return done;
 }
 
@@ -178,7 +212,7 @@ export function hostTrap(cpu: Cpu): u32 {
   if (kind == Class.DATA_ABORT_LOWER || kind == Class.INSTRUCTION_ABORT_LOWER) {
     hostAbort(cpu, esr);
   } else if (kind == Class.SMC64) {
-    msr_elr_el2(mrs_elr_el2() + 4);
+    skipInstruction();
     hostSmc(cpu);
   } else {
     injectUndefined();

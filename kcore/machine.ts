@@ -89,6 +89,7 @@ export declare function mrs_id_aa64isar1_el1(): u64;
 export declare function mrs_id_aa64isar2_el1(): u64;
 export declare function mrs_id_aa64mmfr0_el1(): u64;
 export declare function mrs_id_aa64mmfr1_el1(): u64;
+export declare function mrs_id_aa64mmfr2_el1(): u64;
 export declare function mrs_id_aa64mmfr3_el1(): u64;
 
 export declare function mrs_esr_el2(): u64;
@@ -119,6 +120,8 @@ export declare function mrs_vdisr_el2(): u64;
 export declare function msr_vdisr_el2(value: u64): void;
 export declare function mrs_disr_el1(): u64;
 export declare function msr_disr_el1(value: u64): void;
+/** Streaming mode and ZA of SME: bits 0 and 1. */
+export declare function mrs_svcr(): u64;
 export declare function msr_zcr_el2(value: u64): void;
 export declare function msr_smcr_el2(value: u64): void;
 export declare function msr_hfgrtr_el2(value: u64): void;

@@ -10,7 +10,7 @@ import { coreState } from "./bootinfo";
 import { hostmapMap, hostmapUnmapBlock, hostmapUnmapPage } from "./hostmap";
 import { acquire, LOCK_HOSTMAP, LOCK_S2PAGE, release } from "./lock";
 import { host_read64, page_clean, page_zero, pt_read, pt_write, pt_zero } from "./machine";
-import { nptLeaf, nptNext, nptReach, nptRoot, nptVttbr, nptWalk } from "./npt";
+import { nptLeaf, nptNext, nptNormal, nptReach, nptRoot, nptVttbr, nptWalk } from "./npt";
 import {
   childSlot,
   clearEntry,
@@ -19,7 +19,8 @@ import {
   PTE_ADDRESS,
   PTE_AF,
   PTE_MEMATTR,
-  PTE_MEMATTR_NORMAL,
+  PTE_MEMATTR_NO_DEVICE,
+  PTE_MEMATTR_NON_CACHEABLE,
   PTE_S2AP_R,
   PTE_S2AP_W,
   PTE_SH_INNER,
@@ -197,9 +198,18 @@ function settle(vm: Vm, ipa: u64): void {
   }
 }
 
+/**
+ * Memory type of the host's proposal `leaf`, encoded for the core's tables: devices and non-cacheable memory, which are the
+ * same with and without HCR_EL2.FWB, or else write-back.
+ */
+function proposedType(leaf: u64): u64 {
+  const type = leaf & PTE_MEMATTR;
+  return type < PTE_MEMATTR_NO_DEVICE || type == PTE_MEMATTR_NON_CACHEABLE ? type : nptNormal();
+}
+
 /** Leaf of an ordinary VM for the page or block at `pa`: the host's own choice of type and permission. */
 function ordinaryLeaf(leaf: u64, pa: u64, level: u32): u64 {
-  const attributes = leaf & (PTE_MEMATTR | PTE_S2AP_R | PTE_S2AP_W | PTE_XN);
+  const attributes = proposedType(leaf) | (leaf & (PTE_S2AP_R | PTE_S2AP_W | PTE_XN));
   return pa | attributes | PTE_SH_INNER | PTE_AF | (level == 3 ? PTE_TABLE | PTE_VALID : PTE_VALID);
 }
 
@@ -207,7 +217,7 @@ function ordinaryLeaf(leaf: u64, pa: u64, level: u32): u64 {
 function privateLeaf(pa: u64, level: u32): u64 {
   return (
     pa |
-    PTE_MEMATTR_NORMAL |
+    nptNormal() |
     PTE_S2AP_R |
     PTE_S2AP_W |
     PTE_SH_INNER |

@@ -5,9 +5,23 @@
  * blocks at level 2. The root's lock, number `v`, guards each tree; the tree of a free slot is empty. What a VM may map
  * is decided in `memory.ts`.
  */
-import { bootInfo } from "./bootinfo";
+import { bootInfo, coreState } from "./bootinfo";
 import { pt_read } from "./machine";
-import { levelShift, reach, slotAddress, slotLevel, startLevel, walk } from "./pgtable";
+import {
+  levelShift,
+  PTE_MEMATTR_FWB_NORMAL,
+  PTE_MEMATTR_NORMAL,
+  reach,
+  slotAddress,
+  slotLevel,
+  startLevel,
+  walk,
+} from "./pgtable";
+
+/** Attributes of write-back memory in the tables of VMs, which depend on HCR_EL2.FWB. */
+export function nptNormal(): u64 {
+  return coreState.forceWriteBack != 0 ? PTE_MEMATTR_FWB_NORMAL : PTE_MEMATTR_NORMAL;
+}
 
 /** Root of VM slot `slot`. */
 export function nptRoot(slot: u32): u64 {

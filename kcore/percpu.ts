@@ -25,6 +25,8 @@ export class Cpu {
   hostMdcr: u64;
   hostCptr: u64;
   hostHcrx: u64;
+  /** HFGRTR_EL2 and HFGWTR_EL2, which are the same. */
+  hostHfgxtr: u64;
   /** 1 when the guest's FP/SIMD registers are in the machine. */
   fpLoaded: u64;
   /** 1 when the guest's breakpoint registers are in the machine. */
@@ -93,6 +95,7 @@ export const FEATURE_SME: u64 = 1 << 10;
 export const FEATURE_A32_EL0: u64 = 1 << 11;
 export const FEATURE_FGT: u64 = 1 << 12;
 export const FEATURE_AMU: u64 = 1 << 13;
+export const FEATURE_FWB: u64 = 1 << 14;
 
 /** The area of CPU `index`. */
 export function cpuArea(index: u32): Cpu {

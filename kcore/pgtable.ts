@@ -18,6 +18,11 @@ export const PTE_ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 export const PTE_MEMATTR: u64 = 0xf << 2;
 export const PTE_MEMATTR_NORMAL: u64 = 0xf << 2;
 export const PTE_MEMATTR_DEVICE: u64 = 0x1 << 2;
+/** Normal non-cacheable memory, and the first type that is no device. With HCR_EL2.FWB these two stay the same. */
+export const PTE_MEMATTR_NON_CACHEABLE: u64 = 0x5 << 2;
+export const PTE_MEMATTR_NO_DEVICE: u64 = 0x4 << 2;
+/** With HCR_EL2.FWB, normal write-back memory whatever stage 1 says (Arm ARM D8.6.6). */
+export const PTE_MEMATTR_FWB_NORMAL: u64 = 0x6 << 2;
 export const PTE_S2AP_R: u64 = 1 << 6;
 export const PTE_S2AP_W: u64 = 1 << 7;
 export const PTE_SH_INNER: u64 = 3 << 8;

@@ -25,7 +25,7 @@ import {
   pstateAfter,
   syncVector,
 } from "./exception";
-import { CPTR_GUEST, saveGuestFp } from "./fpsimd";
+import { allowSme, CPTR_GUEST, saveGuestFp, trapSme } from "./fpsimd";
 import { hostVttbr } from "./hostmap";
 import {
   dsb_nsh,
@@ -46,6 +46,7 @@ import {
   mrs_pmuserenr_el0,
   mrs_sp_el0,
   mrs_spsr_el2,
+  mrs_svcr,
   mrs_trblimitr_el1,
   mrs_trfcr_el1,
   mrs_vdisr_el2,
@@ -83,7 +84,9 @@ import {
   FEATURE_PAUTH,
   FEATURE_PMU,
   FEATURE_RAS,
+  FEATURE_SME,
   FEATURE_SPE,
+  FEATURE_SVE,
   FEATURE_TRBE,
   guestFrame,
 } from "./percpu";
@@ -115,13 +118,23 @@ const HCR_VSE: u64 = 1 << 8;
 const HCR_TSC: u64 = 1 << 19;
 const HCR_RW: u64 = 1 << 31;
 const HCR_ATA: u64 = 1 << 56;
+const HCR_FWB_SHIFT: u64 = 46;
 /**
- * HCR_EL2 fields of a guest that its host chooses: those whose effect ends with the guest. Left out are TGE, HCD, E2H
- * and NV* (they change what EL2 itself means), CD and ID (they would take the guest's memory out of the caches behind
- * the core's back), EnSCXT, AMVOFFEN, FIEN and ATA (the core keeps no registers of theirs apart).
+ * HCR_EL2 fields of a guest that its host chooses: PTW, VF, VI, VSE, TWI, TWE, TID0, TID1, TID3, TPCP, TPU, TTLB, TVM,
+ * TDZ, TRVM, TEA, APK, API, AT, TID4, TICAB, TOCU, TTLBIS, TTLBOS, TID5. Their effect ends with the guest. Left out are
+ * TGE, HCD, E2H and NV* (they change what EL2 itself means); DC, DCT, CD, ID, MIOCNCE and FWB (they change the type of the
+ * guest's memory, which is the core's to say, see `npt.ts`); EnSCXT, AMVOFFEN, FIEN and ATA (the core keeps no registers of
+ * theirs apart).
  */
-const HCR_HOST_CHOICE: u64 = 0x06d6_5378_57f7_ffc6;
-const HCR_ALWAYS: u64 = HCR_VM | HCR_FMO | HCR_IMO | HCR_AMO | HCR_TSC | HCR_RW;
+const HCR_HOST_CHOICE: u64 = 0x04d6_1320_5785_e1c4;
+/**
+ * Fields that every guest has, as every KVM guest does: FB and BSU, so that its TLB and cache maintenance holds on
+ * whichever CPU it goes on; SWIO and TSW, for set/way operations reach everybody's lines; and traps of what the core does not
+ * keep apart: CSSELR_EL1 (TID2), implementation defined registers (TIDCP, TACR), LORegions (TLOR), error records (TERR).
+ */
+const HCR_SHARED: u64 =
+  (1 << 1) | (1 << 9) | (1 << 10) | (1 << 17) | (1 << 20) | (1 << 21) | (1 << 22) | (3 << 35);
+const HCR_ALWAYS: u64 = HCR_VM | HCR_FMO | HCR_IMO | HCR_AMO | HCR_TSC | HCR_RW | HCR_SHARED;
 /** HCR_EL2 while the host runs. */
 export const HCR_HOST: u64 = HCR_VM | HCR_TSC | HCR_RW | HCR_APK | HCR_API | HCR_ATA;
 
@@ -129,6 +142,10 @@ export const HCR_HOST: u64 = HCR_VM | HCR_TSC | HCR_RW | HCR_APK | HCR_API | HCR
 const MDCR_HOST_CHOICE: u64 = 0x0808_4f7f;
 /** Always: guests have no statistical profiling, no trace, and their buffers never use the core's translation. */
 const MDCR_ALWAYS: u64 = (1 << 14) | (1 << 19) | (1 << 11) | (1 << 10);
+/** Trap of the breakpoint registers: always while they are the host's. */
+const MDCR_TDA: u64 = 1 << 9;
+/** HCRX_EL2 fields that the host chooses: MSCEn and TCR2En. FPMR, behind EnFPM, is not kept apart. */
+const HCRX_HOST_CHOICE: u64 = (1 << 11) | (1 << 14);
 
 /** Trap of AArch32 CP15 c15, which is implementation defined (HSTR_EL2.T15). */
 const HSTR_GUEST: u64 = 1 << 15;
@@ -144,6 +161,22 @@ function isGuestPstate(cpu: Cpu, pstate: u64): bool {
   const mode = pstate & PSTATE_MODE;
   if (mode == PSTATE_A32_USER) return (cpu.features & FEATURE_A32_EL0) != 0;
   return mode == PSTATE_EL0T || mode == PSTATE_EL1T || mode == PSTATE_EL1H;
+}
+
+/** True when this CPU can run `vcpu` as it is: with SVE if the vCPU has it, and out of SME's streaming mode. */
+function suits(cpu: Cpu, vcpu: Vcpu): bool {
+  if (vcpu.sveVq != 0 && (cpu.features & FEATURE_SVE) == 0) return false;
+  return (cpu.features & FEATURE_SME) == 0 || mrs_svcr() == 0;
+}
+
+/** HCR_EL2 for a guest of which the host wants `chosen`. */
+function guestHcr(vcpu: Vcpu, chosen: u64): u64 {
+  return (chosen & HCR_HOST_CHOICE) | HCR_ALWAYS | vcpu.hcr | (coreState.forceWriteBack << HCR_FWB_SHIFT);
+}
+
+/** MDCR_EL2 for a guest of which the host wants `chosen`. */
+function guestMdcr(cpu: Cpu, chosen: u64): u64 {
+  return (chosen & MDCR_HOST_CHOICE) | MDCR_ALWAYS | (cpu.debugLoaded == 0 ? MDCR_TDA : 0);
 }
 
 /** Stops the profiling and trace buffers of the host, which would write through the guest's translation. */
@@ -245,14 +278,14 @@ export function resolveFault(vcpu: Vcpu): u32 {
 
 /**
  * Exchanges the host's context for that of `vcpu`, which is held. False, with the host's context untouched, when the
- * host asks for a processor state that is none of a guest's.
+ * host asks for a processor state that is none of a guest's, or for one that this CPU does not have.
  */
 export function enterGuest(cpu: Cpu, vcpu: Vcpu): bool {
   const context = vcpu.pa;
   adjustPc(context);
   const regs = context + profile.regs;
   const pstate = host_read64(regs + REGS_PSTATE);
-  if (!isGuestPstate(cpu, pstate)) return false;
+  if (!isGuestPstate(cpu, pstate) || !suits(cpu, vcpu)) return false;
 
   cpu.elrEl2 = mrs_elr_el2();
   cpu.spsrEl2 = mrs_spsr_el2();
@@ -266,7 +299,7 @@ export function enterGuest(cpu: Cpu, vcpu: Vcpu): bool {
   msr_sp_el0(host_read64(regs + REGS_SP));
   msr_elr_el2(host_read64(regs + REGS_PC));
   msr_spsr_el2(pstate);
-  const hcr = (host_read64(context + profile.hcrEl2) & HCR_HOST_CHOICE) | HCR_ALWAYS | vcpu.hcr;
+  const hcr = guestHcr(vcpu, host_read64(context + profile.hcrEl2));
   if ((cpu.features & FEATURE_RAS) != 0) {
     msr_vdisr_el2(host_read64(context + profile.disrEl1));
     if ((hcr & HCR_VSE) != 0) msr_vsesr_el2(host_read64(context + profile.vsesrEl2));
@@ -277,16 +310,17 @@ export function enterGuest(cpu: Cpu, vcpu: Vcpu): bool {
   msr_vttbr_el2(vcpu.vttbr);
   msr_hcr_el2(hcr);
   msr_hstr_el2(HSTR_GUEST);
-  msr_mdcr_el2((host_read64(context + profile.mdcrEl2) & MDCR_HOST_CHOICE) | MDCR_ALWAYS);
+  if ((host_read8(context + profile.iflags) & IFLAG_DEBUG_DIRTY) != 0) loadGuestDebug(cpu, vcpu);
+  msr_mdcr_el2(guestMdcr(cpu, host_read64(context + profile.mdcrEl2)));
   if ((cpu.features & FEATURE_HCX) != 0) {
-    msr_hcrx_el2(host_read64(context + profile.hcrxEl2) & cpu.hostHcrx);
+    msr_hcrx_el2(host_read64(context + profile.hcrxEl2) & cpu.hostHcrx & HCRX_HOST_CHOICE);
   }
   msr_cptr_el2(CPTR_GUEST);
+  if ((cpu.features & FEATURE_SME) != 0) trapSme(cpu);
   msr_cnthctl_el2(CNTHCTL_GUEST);
   msr_vbar_el2(1);
   if ((cpu.features & FEATURE_PMU) != 0) loadGuestPmu(cpu, context);
   loadGuestVgic(cpu, context);
-  if ((host_read8(context + profile.iflags) & IFLAG_DEBUG_DIRTY) != 0) loadGuestDebug(cpu, vcpu);
   cpu.running = changetype<usize>(vcpu);
   return true;
 }
@@ -327,6 +361,7 @@ export function leaveGuest(cpu: Cpu, vcpu: Vcpu, code: u64): u64 {
 
   msr_cnthctl_el2(CNTHCTL_HOST);
   msr_cptr_el2(cpu.hostCptr);
+  if ((cpu.features & FEATURE_SME) != 0) allowSme(cpu);
   if ((cpu.features & FEATURE_HCX) != 0) msr_hcrx_el2(cpu.hostHcrx);
   msr_mdcr_el2(cpu.hostMdcr);
   msr_hstr_el2(0);

@@ -13,6 +13,7 @@ import { acquire, LOCK_S2PAGE, LOCK_VMS, release, tryAcquire, tryRelease } from 
 import { host_read8, host_read32, host_read64, host_write64 } from "./machine";
 import {
   dismantle,
+  mapForHost,
   ownerNow,
   returnPage,
   takeBackAll,
@@ -24,7 +25,7 @@ import { nptVttbr } from "./npt";
 import { vtcrFor } from "./pgtable";
 import { profile } from "./profile";
 import { HCR_API, HCR_APK, Vcpu, Vm, VmState, vcpuAt, vcpuOf, vmAt } from "./records";
-import { isHostPage, isRam, OWNER_RESERVED, s2pageIndex } from "./s2page";
+import { isHostPage, isRam, OWNER_HOST, OWNER_RESERVED, s2pageIndex } from "./s2page";
 import { tlbFlushLocal, tlbFlushVmid } from "./tlb";
 
 /** Bits of `kvm_vcpu.arch.cflags` (asm/kvm_host.h GUEST_HAS_SVE, GUEST_HAS_PTRAUTH). */
@@ -355,7 +356,7 @@ export function flushLocal(mmuVa: u64): void {
 
 /** What the host's touching a page that is not its own leads to. */
 export namespace Reclaim {
-  /** The page is the host's now: try again. */
+  /** The page has changed hands, to the host if nobody else was faster: try again. */
   export const RETURNED: u32 = 0;
   /** A live VM owns it. */
   export const LIVE: u32 = 1;
@@ -363,10 +364,8 @@ export namespace Reclaim {
   export const REFUSED: u32 = 2;
 }
 
-/** Gives the page at `pa`, in RAM, back to the host if its VM is gone or the host has taken it out of its tables. */
-export function reclaim(pa: u64): u32 {
-  const owner = ownerNow(pa);
-  if (owner <= OWNER_RESERVED) return Reclaim.REFUSED;
+/** As `reclaim`, for a page that the VM `owner` owned a moment ago. */
+function reclaimFrom(pa: u64, owner: u64): u32 {
   acquire(LOCK_VMS);
   const slot = slotOf(owner);
   let result = Reclaim.RETURNED;
@@ -379,4 +378,18 @@ export function reclaim(pa: u64): u32 {
   }
   release(LOCK_VMS);
   return result;
+}
+
+/**
+ * Gives the page at `pa`, in RAM, back to the host if its VM is gone or the host has taken it out of its tables.
+ *
+ * Another CPU may do the same, or donate the page, at any moment between two locks. What was found out about a page
+ * that has changed hands since means nothing, so then the host's access is to be tried again.
+ */
+export function reclaim(pa: u64): u32 {
+  const owner = ownerNow(pa);
+  let result = Reclaim.REFUSED;
+  if (owner == OWNER_HOST) result = mapForHost(pa) ? Reclaim.RETURNED : Reclaim.REFUSED;
+  else if (owner > OWNER_RESERVED) result = reclaimFrom(pa, owner);
+  return ownerNow(pa) == owner ? result : Reclaim.RETURNED;
 }

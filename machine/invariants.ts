@@ -45,6 +45,13 @@ const HCR_ID = 1n << 33n;
 const HCR_E2H = 1n << 34n;
 const HCR_NV = (1n << 42n) | (1n << 43n) | (1n << 45n);
 const HCR_FWB = 1n << 46n;
+/** What a guest could leave behind for others, or reach of theirs: set/way maintenance, implementation defined registers... */
+const HCR_SHARED = 0x18_0072_0602n;
+/** Memory types that are the core's to say: DC, MIOCNCE, DCT. */
+const HCR_TYPES = (1n << 12n) | (1n << 38n) | (1n << 57n);
+const HFGXTR_SME = (1n << 54n) | (1n << 55n);
+const HCRX_GUEST = (1n << 11n) | (1n << 14n);
+const MDCR_TDA = 1n << 9n;
 /** MDCR_EL2: the guest's profiling and trace buffers stay off; HPME stays off. */
 const MDCR_GUEST = (1n << 14n) | (1n << 19n) | (1n << 11n) | (1n << 10n);
 const MDCR_BUFFERS = (3n << 12n) | (3n << 24n);
@@ -822,10 +829,26 @@ function misfit(machine: Machine, cpu: Cpu): string | undefined {
   if (vm.number("state") !== VmState.ACTIVE) return `its VM ${vm.number("handle")} is not active`;
   if (regime.root !== rootOf(machine, slot) || regime.vmid !== slot) return `VTTBR_EL2 is ${hex(cpu.vttbr)}`;
   if (registers.get("vtcr_el2") !== vm.get("vtcr")) return "VTCR_EL2 is not its VM's";
-  if ((hcr & HCR_IRQS) !== HCR_IRQS) return `HCR_EL2 is ${hex(hcr)}`;
+  if ((hcr & HCR_IRQS) !== HCR_IRQS || (hcr & HCR_SHARED) !== HCR_SHARED || (hcr & HCR_TYPES) !== 0n)
+    return `HCR_EL2 is ${hex(hcr)}`;
+  if (((hcr & HCR_FWB) !== 0n) !== hasFeature(cpu.model, "FWB"))
+    return `HCR_EL2.FWB is not the core's: ${hex(hcr)}`;
   const mdcr = registers.get("mdcr_el2");
   if ((mdcr & MDCR_GUEST) !== MDCR_GUEST || (mdcr & MDCR_BUFFERS) !== 0n) return `MDCR_EL2 is ${hex(mdcr)}`;
-  if (hasFeature(cpu.model, "SME") && (registers.get("cptr_el2") & (1n << 12n)) === 0n)
-    return "SME is not trapped";
+  if ((mdcr & MDCR_TDA) === 0n && machine.core.cpu(cpu.index).get("debugLoaded") === 0n)
+    return "the host's breakpoint registers are not trapped";
+  if (hasFeature(cpu.model, "HCX") && (registers.get("hcrx_el2") & ~HCRX_GUEST) !== 0n)
+    return `HCRX_EL2 is ${hex(registers.get("hcrx_el2"))}`;
+  return hasFeature(cpu.model, "SME") ? openSme(cpu) : undefined;
+}
+
+/** What lets the guest on a CPU reach the host's registers of SME. */
+function openSme({ registers }: Cpu): string | undefined {
+  if ((registers.get("cptr_el2") & (1n << 12n)) === 0n) return "SME is not trapped";
+  if (registers.get("svcr") !== 0n) return "it began in streaming mode or with ZA on";
+  for (const name of ["hfgrtr_el2", "hfgwtr_el2"]) {
+    if ((registers.get(name) & HFGXTR_SME) !== 0n)
+      return `SMPRI_EL1 and TPIDR2_EL0 are not trapped by ${name}`;
+  }
   return undefined;
 }

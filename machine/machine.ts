@@ -338,10 +338,15 @@ export class Machine {
     return true;
   }
 
-  /** Fails as the CPU would when the core uses SVE on a CPU without it. */
+  /**
+   * Fails as the CPU would when the core uses SVE on a CPU without it. In streaming mode the registers have another
+   * length, and FFR is undefined.
+   */
   requireSve(): void {
-    if (!hasFeature(this.current.model, "SVE"))
-      throw new UndefinedInstruction("SVE registers", this.current.model.name);
+    const { model, registers } = this.current;
+    if (!hasFeature(model, "SVE")) throw new UndefinedInstruction("SVE registers", model.name);
+    if ((registers.get("svcr") & 1n) !== 0n)
+      throw new UndefinedInstruction("FFR in streaming mode", model.name);
   }
 
   /** The translation of an access by what runs on `cpu`. */

@@ -136,7 +136,7 @@ export function hasFeature(model: CpuModel, feature: Feature): boolean {
 /** Registers that exist only with a feature; the first pattern that matches decides. */
 const conditional: readonly (readonly [RegExp, Feature])[] = [
   [/^zcr_/, "SVE"],
-  [/^(smcr_|smpri_|tpidr2_)/, "SME"],
+  [/^(smcr_|smpri_|tpidr2_|svcr$)/, "SME"],
   [/^(vsesr|vdisr|disr)_/, "RAS"],
   [/^hcrx_/, "HCX"],
   [/^hafgrtr_/, "AMU"],
