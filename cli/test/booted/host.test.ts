@@ -38,31 +38,6 @@ for (const core of ["off", "on"] as const) {
       });
     }
 
-    it("starts a stock VM with two vCPUs under stock QEMU", async () => {
-      const [guest] = eventsOf(await hostDoes("guest", "--core", core), "guest");
-      const { kind, vcpus, online, booted, poweredOff } = guest ?? {};
-      assert.deepEqual(
-        { kind, vcpus, online, booted, poweredOff },
-        { kind: "stock", vcpus: 2, online: 2, booted: true, poweredOff: true },
-      );
-    });
-
-    it("starts a VM whose disk, network and console of virtio's work, with interrupts from the ITS", async () => {
-      const [guest] = eventsOf(await hostDoes("guest:4:devices", "--core", core, "--memory", "2G"), "guest");
-      const { online, disk, net, console, itsInterrupts } = guest ?? {};
-      assert.deepEqual({ online, disk, net, console }, { online: 4, disk: true, net: true, console: true });
-      assert.ok((itsInterrupts ?? 0) > 0);
-    });
-
-    it("starts three VMs at once", async () => {
-      const guests = eventsOf(await hostDoes("guests:3", "--core", core, "--memory", "2G"), "guest");
-      assert.deepEqual(guests.map(({ kind, poweredOff }) => `${kind} ${poweredOff}`).sort(), [
-        "stock-1 true",
-        "stock-2 true",
-        "stock-3 true",
-      ]);
-    });
-
     it("reboots", async () => {
       const append = "quiet corevisor.then=reboot";
       const { status, stdout } = await corevisor("run", "--core", core, "--append", append, "--json");
@@ -107,6 +82,33 @@ for (const core of ["off", "on"] as const) {
     });
   });
 }
+
+describe("ordinary VMs on the core", () => {
+  it("starts a stock VM with two vCPUs under stock QEMU", async () => {
+    const [guest] = eventsOf(await hostDoes("guest"), "guest");
+    const { kind, vcpus, online, booted, poweredOff } = guest ?? {};
+    assert.deepEqual(
+      { kind, vcpus, online, booted, poweredOff },
+      { kind: "stock", vcpus: 2, online: 2, booted: true, poweredOff: true },
+    );
+  });
+
+  it("starts a VM whose disk, network and console of virtio's work, with interrupts from the ITS", async () => {
+    const [guest] = eventsOf(await hostDoes("guest:4:devices", "--memory", "2G"), "guest");
+    const { online, disk, net, console, itsInterrupts } = guest ?? {};
+    assert.deepEqual({ online, disk, net, console }, { online: 4, disk: true, net: true, console: true });
+    assert.ok((itsInterrupts ?? 0) > 0);
+  });
+
+  it("starts three VMs at once", async () => {
+    const guests = eventsOf(await hostDoes("guests:3", "--memory", "2G"), "guest");
+    assert.deepEqual(guests.map(({ kind, poweredOff }) => `${kind} ${poweredOff}`).sort(), [
+      "stock-1 true",
+      "stock-2 true",
+      "stock-3 true",
+    ]);
+  });
+});
 
 describe("what was fetched once", () => {
   it("is enough to boot without a network", { skip: !canDropNetwork }, async () => {
