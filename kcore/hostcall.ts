@@ -26,7 +26,17 @@ import { vcpuOf } from "./records";
 import { Event, trace, traceExit } from "./trace";
 import { adjustPc, Exit, enterGuest, resolveFault } from "./vcpu";
 import { initLrs, restoreVmcrAprs, saveVmcrAprs } from "./vgic";
-import { flushLocal, flushPage, flushRange, holdVcpu, initVcpu, initVm, letVcpuGo, teardownVm } from "./vm";
+import {
+  flushAll,
+  flushLocal,
+  flushPage,
+  flushRange,
+  holdVcpu,
+  initVcpu,
+  initVm,
+  letVcpuGo,
+  teardownVm,
+} from "./vm";
 
 /** Stub calls of a kernel that has not installed its own vectors (asm/virt.h). */
 const STUB_CALLS: u64 = 8;
@@ -226,7 +236,8 @@ export function hostCall(cpu: Cpu): u32 {
   } else if (call == Call.TLB_FLUSH_VMID_IPA || call == Call.TLB_FLUSH_VMID_IPA_NSH) {
     flushIpa(cpu, a, b, c);
   } else if (call == Call.TLB_FLUSH_VMID) {
-    flush(cpu, a, 0, (<u64>1) << 48);
+    flushAll(a);
+    setHostReg(cpu, 0, 0);
   } else if (call == Call.TLB_FLUSH_VMID_RANGE) {
     flush(cpu, a, b, b + (c << 12));
   } else if (call == Call.FLUSH_VM_CONTEXT) {

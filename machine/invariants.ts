@@ -398,6 +398,8 @@ export class Invariants implements Watch {
     number,
     { readonly slot: number; readonly level: number; readonly from: number }
   >();
+  /** Pages that a VM owns and has not mapped yet. */
+  private readonly fresh = new Set<number>();
   private readonly saved: (HostRegisters | undefined)[] = [];
   private readonly came: (Cpu["context"] | undefined)[] = [];
   private surveyed = "";
@@ -529,7 +531,8 @@ export class Invariants implements Watch {
     } else {
       // 3. What goes to a VM is in no use.
       if (old !== 0n) complain("donatedPageIsUnused", `${change} with ${old} uses`);
-      this.mustBeDonatable(pa, PAGE_SIZE);
+      this.fresh.add(index);
+      this.mustBeDonatable(pa);
     }
   }
 
@@ -559,19 +562,20 @@ export class Invariants implements Watch {
       if (owner !== expected)
         complain("mapsOnlyTheOwners", `slot ${slot} maps ${hex(pa)}, owned by ${owner}`);
     }
-    if (isPrivate) this.mustBeDonatable(leaf.output, leaf.size);
+    for (let at = leaf.output; isPrivate && at < leaf.output + leaf.size; at += PAGE_SIZE) {
+      this.mustBeDonatable(at);
+      this.fresh.delete(machine.memory.indexOf(at));
+    }
   }
 
-  /** 7. Nobody but the VM reaches the pages, and no cache hides what memory holds. */
-  private mustBeDonatable(pa: number, size: number): void {
+  /** 7. Nobody but the VM reaches the page, and until the VM does, no cache hides what memory holds. */
+  private mustBeDonatable(pa: number): void {
     const { machine } = this;
-    const regime = hostRegime(machine);
-    for (let at = pa; at < pa + size; at += PAGE_SIZE) {
-      const result = walk(regime, at, (address) => machine.descriptor(address));
-      if ("leaf" in result) complain("donatedPageIsUnreachable", `the host still maps ${hex(at)}`);
-      if (!machine.caches.isClean(at)) complain("donatedPageIsClean", `${hex(at)} has dirty lines`);
-      this.mustBeUnreachable("donatedPageIsUnreachable", at, (vmid) => vmid === 0);
-    }
+    const result = walk(hostRegime(machine), pa, (address) => machine.descriptor(address));
+    if ("leaf" in result) complain("donatedPageIsUnreachable", `the host still maps ${hex(pa)}`);
+    if (this.fresh.has(machine.memory.indexOf(pa)) && !machine.caches.isClean(pa))
+      complain("donatedPageIsClean", `${hex(pa)} has dirty lines`);
+    this.mustBeUnreachable("donatedPageIsUnreachable", pa, (vmid) => vmid === 0);
   }
 
   private mustBeUnreachable(rule: string, pa: number, of: (vmid: number) => boolean): void {

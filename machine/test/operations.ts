@@ -47,6 +47,19 @@ export class World {
     this.kernel = lab.kernel;
   }
 
+  /** Two VMs of two vCPUs each, so that a sequence need not begin with making them. */
+  populate(): this {
+    const { kernel } = this;
+    const cpu = this.cpu(0);
+    const sve = hasFeature(cpu.model, "SVE") ? { sve: 2 } : {};
+    for (const features of [{}, { pauth: true, ...sve }]) {
+      const vm = kernel.createVm(cpu);
+      for (let n = 0; n < 2; n++) kernel.createVcpu(cpu, vm, features);
+      kernel.back(vm, vm.frames.first);
+    }
+    return this;
+  }
+
   /** CPU number `n` of those there are. */
   cpu(n: number): Cpu {
     return this.machine.cpu(n % this.machine.cpus.length);
@@ -185,11 +198,11 @@ export const kinds: Readonly<Record<string, Kind>> = {
     const seen = world.kernel.read(cpu, pa);
     if ("value" in seen) world.hostSaw(seen.value, pa);
   }),
-  flush: kind(3, "host", { vm: 3, frame: 9, count: 1100, how: 5 }, ({ kernel, ...world }, cpu, n) => {
-    const vm = kernel.vms[choice(n, "vm") % (kernel.vms.length || 1)];
+  flush: kind(3, "host", { vm: 3, frame: 9, count: 1100, how: 5 }, (world, cpu, n) => {
+    const { kernel } = world;
+    const vm = world.vm(choice(n, "vm"));
     if (!vm) return;
-    void world;
-    const ipa = (vm.frames.first + (FRAMES[choice(n, "frame") % FRAMES.length] as number)) * PAGE_SIZE;
+    const ipa = world.frame(vm, choice(n, "frame")) * PAGE_SIZE;
     const mmu = kernel.mmu(vm);
     [
       () => kernel.call(cpu, "TLB_FLUSH_VMID_IPA", mmu, ipa, 3),
@@ -267,10 +280,11 @@ export const kinds: Readonly<Record<string, Kind>> = {
   hvc: kind(8, "host", { seed: SEEDS }, ({ kernel }, cpu, n) =>
     new Adversary(kernel, choice(n, "seed")).hypercall(cpu),
   ),
-  smc: kind(2, "host", { seed: SEEDS }, ({ kernel }, cpu, n) => {
-    const id = new Random(choice(n, "seed"));
-    void id;
-    if (cpu.index !== 0) new Adversary(kernel, choice(n, "seed")).firmwareCall(cpu);
+  smc: kind(2, "host", { seed: SEEDS }, ({ kernel, machine }, cpu, n) => {
+    if (cpu.index === 0) return;
+    const off = machine.cpus.filter(({ context }) => context === "off");
+    new Adversary(kernel, choice(n, "seed")).firmwareCall(cpu);
+    for (const started of off) if (started.context === "host") kernel.bringUp(started);
   }),
   touch: kind(6, "host", { seed: SEEDS }, (world, cpu, n) => {
     const seen = new Adversary(world.kernel, choice(n, "seed")).touch(cpu);
@@ -347,12 +361,19 @@ export function sequence(length: number, names?: readonly string[]): fc.Arbitrar
   return fc.array(operation(names), { minLength: 1, maxLength: length, size: "max" });
 }
 
-/** Carries one operation out, unless the CPU runs what it is not for. */
-export function perform(world: World, { name, cpu: index, numbers }: Operation): void {
+/**
+ * Carries one operation out, on its CPU or the next one that runs what it is for.
+ * @returns false when there is none
+ */
+export function perform(world: World, { name, cpu: index, numbers }: Operation): boolean {
   const { on, run } = kinds[name] as Kind;
-  const cpu = world.cpu(index);
-  if (on !== "any" && cpu.context !== on) return;
-  run(world, cpu, numbers);
+  for (let n = 0; n < world.machine.cpus.length; n++) {
+    const cpu = world.cpu(index + n);
+    if (on !== "any" && cpu.context !== on) continue;
+    run(world, cpu, numbers);
+    return true;
+  }
+  return false;
 }
 
 /** An operation as a line. */
