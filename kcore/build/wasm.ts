@@ -6,7 +6,7 @@
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -46,9 +46,14 @@ export interface CoreWasm {
   readonly sha256: string;
 }
 
-function sourceFiles(): Map<string, string> {
+/** What a variant of the core has instead of the source `text` of the file `name`. */
+export type Edit = (name: string, text: string) => string;
+
+function sourceFiles(edit: Edit): Map<string, string> {
   const names = readdirSync(kcoreFolder).filter((name) => name.endsWith(".ts"));
-  return new Map(names.sort().map((name) => [name, readFileSync(join(kcoreFolder, name), "utf8")]));
+  return new Map(
+    names.sort().map((name) => [name, edit(name, readFileSync(join(kcoreFolder, name), "utf8"))]),
+  );
 }
 
 function hashOf(sources: Map<string, string>): string {
@@ -60,7 +65,7 @@ function hashOf(sources: Map<string, string>): string {
 
 /** Runs the compiler as a process of its own on a copy of `sources` in `folder`: loading it takes long and much memory. */
 async function compile(sources: Map<string, string>, folder: string): Promise<void> {
-  for (const name of sources.keys()) cpSync(join(kcoreFolder, name), join(folder, name));
+  for (const [name, text] of sources) writeFileSync(join(folder, name), text);
   const asc = join(dirname(require.resolve("assemblyscript/package.json")), "bin", "asc.js");
   try {
     await promisify(execFile)(process.execPath, [asc, ...OPTIONS], { cwd: folder, env: {} });
@@ -70,11 +75,11 @@ async function compile(sources: Map<string, string>, folder: string): Promise<vo
 }
 
 /**
- * Compiles the core, or takes it from `cache`, a folder.
+ * Compiles the core, or takes it from `cache`, a folder. Tests give an `edit` to compile a variant.
  * @throws Error with the compiler's messages when the sources are wrong.
  */
-export async function buildWasm(cache: string): Promise<CoreWasm> {
-  const sources = sourceFiles();
+export async function buildWasm(cache: string, edit: Edit = (_name, text) => text): Promise<CoreWasm> {
+  const sources = sourceFiles(edit);
   const folder = join(cache, "kcore", hashOf(sources));
   if (!existsSync(folder)) {
     const fresh = `${folder}.${process.pid}`;
