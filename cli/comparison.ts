@@ -100,6 +100,7 @@ export function report(told: readonly Told[], seconds: number): Record<string, u
       target: (corevisor ?? stock)?.target,
       stock: stock?.result ?? null,
       corevisor: corevisor?.result ?? null,
+      detail: { stock: stock?.detail ?? null, corevisor: corevisor?.detail ?? null },
     })),
     checks: sideBySide(told, "checks").map(({ name, stock, corevisor }) => ({
       name,

@@ -117,8 +117,20 @@ describe("the demo's JSON", () => {
     assert.deepEqual(host, { kernel: "6.12.1", kvmMode: "Protected hVHE", cpus: 2 });
     assert.deepEqual(guests, [{ kind: "stock", vcpus: 2, booted: true, poweredOff: true }]);
     assert.deepEqual(attacks, [
-      { name: "read a VM", target: "vm", stock: "succeeded", corevisor: "refused" },
-      { name: "read the core", target: "core", stock: null, corevisor: "refused" },
+      {
+        name: "read a VM",
+        target: "vm",
+        stock: "succeeded",
+        corevisor: "refused",
+        detail: { stock: "SIGSEGV", corevisor: "SIGSEGV" },
+      },
+      {
+        name: "read the core",
+        target: "core",
+        stock: null,
+        corevisor: "refused",
+        detail: { stock: null, corevisor: "SIGSEGV" },
+      },
     ]);
     const { wasmSha256, proved } = kcore as Record<string, unknown>;
     assert.equal(wasmSha256, "ab".repeat(32));
