@@ -45,6 +45,7 @@ export class World {
     this.lab = lab;
     this.machine = lab.machine;
     this.kernel = lab.kernel;
+    this.kernel.isHonest = false;
   }
 
   /** Two VMs of two vCPUs each, so that a sequence need not begin with making them. */

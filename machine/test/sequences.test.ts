@@ -11,20 +11,24 @@ import { play, sequence, World } from "./operations.ts";
 
 /** COREVISOR_SEED looks elsewhere, COREVISOR_RUNS longer. */
 const seed = Number(process.env.COREVISOR_SEED ?? 20261125);
-const numRuns = Number(process.env.COREVISOR_RUNS ?? 20);
+const numRuns = Number(process.env.COREVISOR_RUNS ?? 50);
+
+/** Layouts of the kernel's structures; table pages, from hardly any to enough. */
+const layouts = fc.nat({ max: 1000 });
+const pools = fc.constantFrom(200, 200, 30, 12);
 
 for (const model of cpuModelNames) {
   for (const privateVms of [false, true]) {
     test(`${privateVms ? "private" : "ordinary"} VMs on ${model} keep every invariant`, () => {
-      const property = fc.property(sequence(300), fc.nat({ max: 1000 }), (operations, layout) => {
-        const lab = openLab({ model, privateVms, seed: layout, poolPages: 200, cpus: 3 });
+      const property = fc.property(sequence(300), layouts, pools, (operations, layout, poolPages) => {
+        const lab = openLab({ model, privateVms, seed: layout, poolPages, cpus: 3 });
         play(new World(lab).populate(), operations);
       });
       const found = fc.check(property, { seed, numRuns });
       const error = found.errorInstance;
       if (found.failed)
         assert.fail(
-          `with layout ${found.counterexample?.[1]}: ${error instanceof Error ? error.message : error}`,
+          `with layout and pool ${found.counterexample?.slice(1)}: ${error instanceof Error ? error.message : error}`,
         );
     });
   }
