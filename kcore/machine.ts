@@ -103,7 +103,6 @@ export declare function mrs_hcr_el2(): u64;
 export declare function msr_hcr_el2(value: u64): void;
 export declare function msr_hcrx_el2(value: u64): void;
 export declare function msr_cptr_el2(value: u64): void;
-export declare function mrs_mdcr_el2(): u64;
 export declare function msr_mdcr_el2(value: u64): void;
 export declare function msr_hstr_el2(value: u64): void;
 export declare function msr_cnthctl_el2(value: u64): void;
@@ -364,7 +363,6 @@ export declare function msr_dbgwvr15_el1(value: u64): void;
 
 // GIC CPU interface, hypervisor side.
 
-export declare function mrs_icc_sre_el1(): u64;
 export declare function msr_icc_sre_el1(value: u64): void;
 export declare function mrs_icc_sre_el2(): u64;
 export declare function msr_icc_sre_el2(value: u64): void;
