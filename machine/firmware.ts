@@ -106,6 +106,7 @@ export class Firmware {
         if (!this.deepSleep || (arg(1) & (1n << 16n)) === 0n) return answer(PsciResult.SUCCESS);
         return off(2);
       case Psci.CPU_DEFAULT_SUSPEND:
+        return this.deepSleep ? off(1) : answer(PsciResult.SUCCESS);
       case Psci.SYSTEM_SUSPEND:
         if (this.on.filter((power) => power).length > 1) return answer(PsciResult.DENIED);
         return off(1);

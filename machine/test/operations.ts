@@ -188,9 +188,13 @@ export const kinds: Readonly<Record<string, Kind>> = {
     const vcpu = world.vcpu(choice(n, "vcpu"));
     if (vcpu) world.kernel.run(cpu, vcpu);
   }),
-  back: kind(6, "host", { vm: 3, frame: 9, mapping: 5 }, (world, _cpu, n) => {
+  back: kind(6, "host", { vm: 3, frame: 9, mapping: 5, write: 1 }, (world, cpu, n) => {
     const vm = world.vm(choice(n, "vm"));
-    if (vm) world.kernel.back(vm, world.frame(vm, choice(n, "frame")), mappingOf(choice(n, "mapping")));
+    if (!vm) return;
+    const frame = world.frame(vm, choice(n, "frame"));
+    world.kernel.back(vm, frame, mappingOf(choice(n, "mapping")));
+    const pa = vm.backing.get(frame);
+    if (pa !== undefined && choice(n, "write") === 1) world.kernel.write(cpu, pa, 0x1234n);
   }),
   reclaim: kind(4, "host", { vm: 3, frame: 9, touch: 1 }, (world, cpu, n) => {
     const vm = world.vm(choice(n, "vm"));

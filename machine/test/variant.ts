@@ -6,11 +6,15 @@
 import { buildWasm } from "../../kcore/build/wasm.ts";
 import { type CoreModule, cacheFolder, coreModule } from "../core.ts";
 
-/** A bug: an expression or statement of the core, as it stands in its source once, and what it is instead. */
+/**
+ * A bug: an expression of the core, or statements, which end in a semicolon; and what is there instead. The source has
+ * `right`, followed by `after`, exactly once.
+ */
 export interface Mutant {
   readonly file: string;
   readonly right: string;
   readonly wrong: string;
+  readonly after?: string;
 }
 
 const IMPORTS = [
@@ -43,12 +47,12 @@ export async function buildVariant(mutants: readonly Mutant[] = []): Promise<Cor
     const here = mutants
       .map((mutant, n) => ({ ...mutant, number: n + 1 }))
       .filter(({ file }) => file === name);
-    for (const { right, wrong, number } of here) {
+    for (const { right, wrong, number, after = "" } of here) {
       const isStatement = right.endsWith(";");
       const to = isStatement
         ? `if (mutant() == ${number}) { ${wrong} } else { ${right} }`
         : `(mutant() == ${number} ? ${wrong} : ${right})`;
-      text = replaceOnce(name, text, right, to);
+      text = replaceOnce(name, text, right + after, to + after);
     }
     if (here.length > 0) text = text.replace(/^import /m, 'import { mutant } from "./machine";\nimport ');
     return text;
