@@ -544,6 +544,7 @@ export class Executor {
 
   private accessAt(address: Term, instruction: Instruction, state: State) {
     return {
+      state,
       memories: state.memories,
       address,
       atomic: instruction.op.includes("atomic"),

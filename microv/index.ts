@@ -23,6 +23,17 @@ export { ResultCache, type Trust } from "./cache.ts";
 export { canonicalOrder, digest } from "./canonical.ts";
 export { checkProof, type Verdict } from "./certificate.ts";
 export { type ConcreteImport, ConcreteMachine, compareWithEngine, Trap } from "./concrete.ts";
+export {
+  type Clause,
+  type Contract,
+  type FunctionProblem,
+  functionProblem,
+  type Invariant,
+  type LoopContract,
+  parameters,
+  type Theory,
+  type Unproved,
+} from "./contract.ts";
 export { type Counterexample, type Execution, explain, format, type Mismatch } from "./counterexample.ts";
 export { type Assignment, Evaluator, Model } from "./evaluate.ts";
 export { ExecutionError, Executor, type Outcome } from "./executor.ts";
@@ -73,3 +84,10 @@ export {
   variable,
   variablesOf,
 } from "./term.ts";
+export {
+  type Claims,
+  counterexamples,
+  type Verdict as FunctionVerdict,
+  type VerifyOptions,
+  verify,
+} from "./verify.ts";

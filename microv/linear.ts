@@ -8,10 +8,12 @@
 import { add, band, concat, eq, extract, ite, sub, ult } from "./build.ts";
 import { Memory } from "./memory.ts";
 import type { Module } from "./module.ts";
+import type { State } from "./state.ts";
 import { bv, type Term } from "./term.ts";
 
 /** The memories of a state, by name, and the way to demand something of it. The address is known to be in bounds. */
 export interface Access {
+  readonly state: State;
   readonly memories: Record<string, Memory>;
   /** Effective address, 32 bits. */
   readonly address: Term;

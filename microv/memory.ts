@@ -12,7 +12,7 @@ import type { Evaluator, Model } from "./evaluate.ts";
 import { applicationsOf, apply, bv, isConst, type Term, TRUE } from "./term.ts";
 
 type Step =
-  | { readonly kind: "base"; readonly read: (key: Term) => Term }
+  | { readonly kind: "base"; readonly name?: string; readonly read: (key: Term) => Term }
   | {
       readonly kind: "store";
       readonly previous: Memory;
@@ -38,7 +38,8 @@ export class Memory {
 
   /** A memory with arbitrary contents: the uninterpreted function `name`. */
   static arbitrary(name: string, keyWidth: number, valueWidth: number): Memory {
-    return new Memory(keyWidth, valueWidth, { kind: "base", read: (key) => apply(name, valueWidth, key) });
+    const read = (key: Term) => apply(name, valueWidth, key);
+    return new Memory(keyWidth, valueWidth, { kind: "base", name, read });
   }
 
   /** A memory given by what a read of each key yields. */
@@ -59,6 +60,11 @@ export class Memory {
       throw new RangeError(`choice between a ${yes.shape()} and a ${no.shape()} memory`);
     }
     return new Memory(yes.keyWidth, yes.valueWidth, { kind: "merge", condition, yes, no });
+  }
+
+  /** The name of an arbitrary memory that nothing was written to; none for others. */
+  get baseName(): string | undefined {
+    return this.step.kind === "base" ? this.step.name : undefined;
   }
 
   private shape(): string {

@@ -1,0 +1,454 @@
+/**
+ * Contracts: what a function is called for, written once and read twice.
+ *
+ * A contract is a program over the state, in the order of a manual page: what the caller owes (`require`), what changes (assignments to
+ * `state`, or `havoc` where the contract leaves a choice), what holds then (`ensure`), and what can happen (`can`). Where the function
+ * is called, the contract stands for it: requirements are demanded, choices are fresh variables, promises are granted. Where the
+ * function itself is proved, the same program reads the other way: requirements are hypotheses, choices are what the code chose, and
+ * promises are goals, with the goal that the code changed the state exactly as the contract did.
+ */
+
+import { and, eq, implies, ite } from "./build.ts";
+import type { Execution } from "./counterexample.ts";
+import { Executor, type Outcome } from "./executor.ts";
+import type { EntryFact } from "./instantiate.ts";
+import type { LinearMemory } from "./linear.ts";
+import type { Memory } from "./memory.ts";
+import type { Call, CallModel, LoopSpec, UnrolledLoop } from "./model.ts";
+import { type Func, functionNamed, type Module } from "./module.ts";
+import type { Goal, Problem } from "./prover.ts";
+import type { SourceMap } from "./sourcemap.ts";
+import { copyState, type State } from "./state.ts";
+import { bv, FALSE, type Term, TRUE, variable } from "./term.ts";
+
+/** A fact that holds at every key of a memory whenever no function is in the middle of changing it. */
+export interface Invariant {
+  readonly name: string;
+  /** The memory at whose keys it is instantiated. */
+  readonly memory: string;
+  at(state: State, key: Term): Term;
+}
+
+/** What all contracts of a core share. */
+export interface Theory {
+  /** An arbitrary state: each memory arbitrary under its own name. */
+  start(): State;
+  readonly invariants: readonly Invariant[];
+  /** Facts about constants of the core, hypotheses of every problem. */
+  readonly hypotheses: readonly Term[];
+  /**
+   * Whether an entry of a memory means anything in a state: other processors leave it alone while what is held there is held. What a
+   * function leaves where this fails is not compared with its contract. Everything means something when it is omitted.
+   */
+  stays?(state: State, memory: string, key: Term): Term;
+  /** Specifications of the imports. */
+  readonly models: Record<string, CallModel>;
+  readonly linear: LinearMemory;
+}
+
+/** A loop specification with facts that hold at every key of a memory, and with the theory's invariants at the head. */
+export interface LoopContract extends LoopSpec {
+  everywhere?(now: State, entry: State): Record<string, { readonly memory: string; at(key: Term): Term }>;
+}
+
+export interface Contract {
+  /** The function, as the name section has it. */
+  readonly function: string;
+  spec(c: Clause): Term | undefined | void;
+  /** Names of the parameters, for people; the name section has none. */
+  readonly parameters?: readonly string[];
+  /** Changes the arbitrary state that the function is proved from; its callers owe it such a state. */
+  readonly given?: (state: State) => void;
+  /** By number of the loop in the function, from 0. */
+  readonly loops?: Record<number, LoopContract | UnrolledLoop>;
+  /**
+   * Ghost code: runs just before a call of the named primitive or function from this function, or from one executed as part of it. Primitives keep the invariants whoever uses them;
+   * a function with ghost code is shown to keep them itself.
+   */
+  readonly ghost?: Record<string, (call: Call, args: readonly Term[]) => void>;
+  /** Ghost code at the return of the body. */
+  readonly atReturn?: (state: State, args: readonly Term[], result: Term | undefined) => void;
+  /** Invariants that this function's caller does not grant, or that it leaves broken. */
+  readonly without?: readonly string[];
+  /** Functions to execute although they have a contract. */
+  readonly inline?: readonly string[];
+}
+
+/** Why a function is given no proof of its own. */
+export interface Unproved {
+  readonly function: string;
+  readonly reason: string;
+}
+
+/** One reading of a contract: at a call, or of the function itself. */
+export interface Clause {
+  readonly args: readonly Term[];
+  /** The state before, never changed. */
+  readonly before: State;
+  /** The state as the contract has changed it so far. */
+  readonly state: State;
+  /** Demands `fact` of the caller. */
+  require(name: string, fact: Term): void;
+  /** Demands `fact` of the caller at every key of the memory. */
+  requireAll(name: string, memory: string, fact: (key: Term) => Term): void;
+  /** Promises `fact` to the caller. */
+  ensure(name: string, fact: Term): void;
+  /** Promises `fact`, of the state as it is now, at every key of a memory. */
+  ensureAll(name: string, memory: string, fact: (key: Term, state: State) => Term): void;
+  /** Uses an invariant at a key at which it would not be instantiated. */
+  recall(invariant: (state: State) => Term): void;
+  /** States that a run in which `condition` holds exists: shown, never granted. */
+  can(name: string, condition: Term): void;
+  /** The result, of `width` bits, left to the function. */
+  result(width: number): Term;
+  /** A value left to the function that is no result; `witness` says what the function chose, from its final state. */
+  choose(name: string, width: number, witness: (after: State, result: Term | undefined) => Term): Term;
+  /** Leaves the memory to the function wherever `inside` holds. */
+  havoc(memory: string, inside?: (key: Term) => Term): void;
+  /** Leaves a ghost to the function. */
+  havocGhost(name: string): void;
+  /** The function does not return. */
+  diverges(): void;
+}
+
+class CallClause implements Clause {
+  readonly args: readonly Term[];
+  readonly before: State;
+  readonly state: State;
+  private readonly call: Call;
+  private readonly fresh: { memory: string; base: string }[] = [];
+  private readonly owed: EntryFact[] = [];
+  private readonly name: string;
+
+  constructor(call: Call) {
+    this.call = call;
+    this.args = call.args;
+    this.before = copyState(call.state);
+    this.state = call.state;
+    this.name = shortName(call.callee.name);
+  }
+
+  require(name: string, fact: Term): void {
+    this.call.oblige(`${this.name} asks: ${name}`, fact);
+  }
+
+  requireAll(name: string, memory: string, fact: (key: Term) => Term): void {
+    const width = (this.state.memories[memory] as Memory).keyWidth;
+    this.require(name, fact(this.call.fresh(`any ${memory}`, width)));
+  }
+
+  ensure(_name: string, fact: Term): void {
+    this.call.assume(fact);
+  }
+
+  ensureAll(_name: string, memory: string, fact: (key: Term, state: State) => Term): void {
+    const now = copyState(this.state);
+    for (const one of this.fresh.filter((entry) => entry.memory === memory))
+      this.owed.push({ memory: one.base, at: (key) => implies(now.path, fact(key, now)) });
+  }
+
+  recall(): void {}
+
+  can(): void {}
+
+  result(width: number): Term {
+    return this.call.fresh(`${this.name}`, width);
+  }
+
+  choose(name: string, width: number): Term {
+    return this.call.fresh(`${this.name}: ${name}`, width);
+  }
+
+  havoc(name: string, inside: (key: Term) => Term = () => TRUE): void {
+    const old = this.state.memories[name] as Memory;
+    const fresh = this.call.freshMemory(name, old.keyWidth, old.valueWidth);
+    if (fresh.baseName !== undefined) this.fresh.push({ memory: name, base: fresh.baseName });
+    this.state.memories[name] = old.rewrite((key, value) => ite(inside(key), fresh.read(key), value));
+  }
+
+  havocGhost(name: string): void {
+    this.state.ghosts[name] = this.call.fresh(name, (this.state.ghosts[name] as Term).width);
+  }
+
+  diverges(): void {
+    this.state.path = FALSE;
+  }
+
+  /** Facts that hold of what was left to the function. */
+  entryFacts(invariants: readonly Invariant[]): EntryFact[] {
+    const after = copyState(this.state);
+    const facts = [...this.owed];
+    for (const { memory, base } of this.fresh) {
+      for (const invariant of invariants) {
+        if (invariant.memory !== memory) continue;
+        facts.push({ memory: base, at: (key) => implies(after.path, invariant.at(after, key)) });
+      }
+    }
+    return facts;
+  }
+}
+
+class ProofClause implements Clause {
+  readonly args: readonly Term[];
+  readonly before: State;
+  readonly state: State;
+  readonly hypotheses: Term[] = [];
+  readonly entryFacts: EntryFact[] = [];
+  readonly goals: Goal[] = [];
+  diverged = false;
+  private readonly outcome: Outcome | undefined;
+  private readonly path: Term;
+
+  constructor(before: State, args: readonly Term[], outcome: Outcome | undefined) {
+    this.args = args;
+    this.before = before;
+    this.state = copyState(before);
+    this.outcome = outcome;
+    this.path = outcome?.state.path ?? FALSE;
+  }
+
+  private goal(name: string, goal: Term, path: Term = this.path): void {
+    this.goals.push({ name, path, goal });
+  }
+
+  require(_name: string, fact: Term): void {
+    this.hypotheses.push(fact);
+  }
+
+  requireAll(_name: string, memory: string, fact: (key: Term) => Term): void {
+    this.entryFacts.push({ memory, at: fact });
+  }
+
+  ensure(name: string, fact: Term): void {
+    this.goal(name, fact);
+  }
+
+  ensureAll(name: string, memory: string, fact: (key: Term, state: State) => Term): void {
+    const key = variable(`any ${memory}`, (this.state.memories[memory] as Memory).keyWidth);
+    this.goal(name, fact(key, this.state));
+  }
+
+  recall(invariant: (state: State) => Term): void {
+    this.hypotheses.push(invariant(this.before));
+  }
+
+  can(name: string, condition: Term): void {
+    this.goal(`can happen: ${name}`, TRUE, and(this.path, condition));
+  }
+
+  result(width: number): Term {
+    return this.outcome?.result ?? bv(0, width);
+  }
+
+  choose(_name: string, width: number, witness: (after: State, result: Term | undefined) => Term): Term {
+    return this.outcome ? witness(this.outcome.state, this.outcome.result) : bv(0, width);
+  }
+
+  havoc(name: string, inside: (key: Term) => Term = () => TRUE): void {
+    const actual = this.outcome?.state.memories[name];
+    const old = this.state.memories[name] as Memory;
+    if (!actual) return;
+    this.state.memories[name] = old.rewrite((key, value) => ite(inside(key), actual.read(key), value));
+  }
+
+  havocGhost(name: string): void {
+    const actual = this.outcome?.state.ghosts[name];
+    if (actual) this.state.ghosts[name] = actual;
+  }
+
+  diverges(): void {
+    this.diverged = true;
+  }
+
+  /** The goals that the code did to the state what the contract did. */
+  compare(returned: Term | undefined, theory: Theory): void {
+    const after = this.outcome?.state;
+    if (!after) return;
+    for (const [name, expected] of Object.entries(this.state.memories)) {
+      const actual = after.memories[name] as Memory;
+      if (actual === expected) continue;
+      const key = variable(`any ${name}`, actual.keyWidth);
+      const means = theory.stays?.(after, name, key) ?? TRUE;
+      if (means === FALSE) continue;
+      this.goal(`${name} changes as stated`, eq(actual.read(key), expected.read(key)), and(this.path, means));
+    }
+    for (const [name, expected] of Object.entries(this.state.ghosts)) {
+      const actual = after.ghosts[name] as Term;
+      if (actual !== expected) this.goal(`${name} changes as stated`, eq(actual, expected));
+    }
+    const result = this.outcome?.result;
+    if (result && returned && result !== returned) this.goal("the result is as stated", eq(result, returned));
+  }
+
+  keep(invariants: readonly Invariant[]): void {
+    const after = this.outcome?.state;
+    if (!after) return;
+    const untouched =
+      Object.keys(after.memories).every((name) => after.memories[name] === this.before.memories[name]) &&
+      Object.keys(after.ghosts).every((name) => after.ghosts[name] === this.before.ghosts[name]);
+    if (untouched) return;
+    for (const invariant of invariants) {
+      const key = variable(`any ${invariant.memory}`, (after.memories[invariant.memory] as Memory).keyWidth);
+      this.goal(`kept: ${invariant.name}`, invariant.at(after, key));
+    }
+  }
+}
+
+function shortName(name: string): string {
+  return name.split("/").at(-1) ?? name;
+}
+
+/** A problem about a function, with the execution to replay when a goal fails. */
+export interface FunctionProblem extends Problem {
+  readonly execution: Execution;
+  /** Functions whose code was executed as part of this one's. */
+  readonly executed: readonly string[];
+}
+
+export interface ContractOptions {
+  readonly sourceMap?: SourceMap | undefined;
+  /** Milliseconds for symbolic execution. */
+  readonly milliseconds?: number;
+}
+
+/** The contract as a model of calls. Facts of memories that the callee chose go to `facts`. */
+function modelOf(contract: Contract, theory: Theory, facts: EntryFact[]): CallModel {
+  const granted = theory.invariants.filter(({ name }) => !contract.without?.includes(name));
+  return (call) => {
+    const clause = new CallClause(call);
+    const result = contract.spec(clause) ?? undefined;
+    facts.push(...clause.entryFacts(granted));
+    return result;
+  };
+}
+
+/** The loop specification for the executor; facts of memories that an iteration starts from go to `facts`. */
+function loopOf(
+  spec: LoopContract | UnrolledLoop,
+  theory: Theory,
+  facts: EntryFact[],
+): LoopSpec | UnrolledLoop {
+  if ("unroll" in spec) return spec;
+  const chosen = Object.entries(spec.memories ?? {}).flatMap(([name, form]) =>
+    form === "any" ? [name] : [],
+  );
+  return {
+    ...spec,
+    invariant: (now, entry) => {
+      const everywhere = spec.everywhere?.(now, entry) ?? {};
+      const head = copyState(now);
+      for (const name of chosen) {
+        const base = now.memories[name]?.baseName;
+        if (base === undefined || base === entry.memories[name]?.baseName) continue;
+        const granted = [
+          ...theory.invariants
+            .filter(({ memory }) => memory === name)
+            .map((one) => (key: Term) => one.at(head, key)),
+          ...Object.values(everywhere)
+            .filter(({ memory }) => memory === name)
+            .map((one) => (key: Term) => one.at(key)),
+        ];
+        for (const fact of granted) facts.push({ memory: base, at: (key) => implies(head.path, fact(key)) });
+      }
+      const anywhere = Object.entries(everywhere).map(([name, { memory, at }]) => {
+        const width = (now.memories[memory] as Memory).keyWidth;
+        return [name, at(variable(`any ${memory}`, width))] as const;
+      });
+      return { ...spec.invariant?.(now, entry), ...Object.fromEntries(anywhere) };
+    },
+  };
+}
+
+function withGhost(model: CallModel, ghost: Contract["ghost"], args: readonly Term[]): CallModel {
+  return (call) => {
+    const name = call.callee.imported?.field ?? call.callee.name;
+    ghost?.[name]?.(call, args);
+    return model(call);
+  };
+}
+
+/** The parameters of a function as variables, named `function.parameter`. */
+export function parameters(func: Func, names: readonly string[] = []): Term[] {
+  return func.params.map((width, index) =>
+    variable(`${shortName(func.name)}.${names[index] ?? func.localNames.get(index) ?? index}`, width),
+  );
+}
+
+/**
+ * What is to be proved of the function of `contract`.
+ * @throws Error when the contract names no function of the module; ExecutionError when its code cannot be executed
+ */
+export function functionProblem(
+  module: Module,
+  theory: Theory,
+  contracts: readonly Contract[],
+  contract: Contract,
+  options: ContractOptions = {},
+): FunctionProblem {
+  const func = functionNamed(module, contract.function);
+  const before = theory.start();
+  contract.given?.(before);
+  const args = parameters(func, contract.parameters);
+  const facts: EntryFact[] = [];
+  const executed = new Set<string>();
+  const present = new Set(module.functions.map(({ name }) => name));
+  const others = contracts.filter(
+    (other) =>
+      other.function !== contract.function &&
+      !contract.inline?.includes(other.function) &&
+      present.has(other.function),
+  );
+  const models = Object.fromEntries(
+    Object.entries(theory.models).map(([name, model]) => [name, withGhost(model, contract.ghost, args)]),
+  );
+  const calls = Object.fromEntries(
+    others.map((other) => [other.function, withGhost(modelOf(other, theory, facts), contract.ghost, args)]),
+  );
+  const loops = Object.fromEntries(
+    contracts.flatMap((other) =>
+      present.has(other.function)
+        ? Object.entries(other.loops ?? {}).map(
+            ([number, spec]) => [`${other.function}#${number}`, loopOf(spec, theory, facts)] as const,
+          )
+        : [],
+    ),
+  );
+  const execution: Execution = {
+    module,
+    function: contract.function,
+    options: { models, contracts: calls, loops, linear: theory.linear, sourceMap: options.sourceMap },
+    state: before,
+    args,
+  };
+  const executor = new Executor(module, {
+    ...execution.options,
+    limits: { milliseconds: options.milliseconds ?? 60_000 },
+    observe: (event) => {
+      if (event.kind === "enter" && event.depth > 0) executed.add(event.function);
+    },
+  });
+  const outcome = executor.run(func, before, args);
+  if (outcome) contract.atReturn?.(outcome.state, args, outcome.result);
+  const clause = new ProofClause(before, args, outcome);
+  const returned = contract.spec(clause) ?? undefined;
+  clause.compare(returned, theory);
+  const granted = theory.invariants.filter(({ name }) => !contract.without?.includes(name));
+  if (contract.ghost || contract.atReturn) clause.keep(granted);
+  if (clause.diverged && outcome)
+    clause.goals.push({ name: "it does not return", path: outcome.state.path, goal: FALSE });
+  return {
+    name: contract.function,
+    hypotheses: [...theory.hypotheses, ...clause.hypotheses, ...executor.facts],
+    entryFacts: [
+      ...granted.map((invariant) => ({
+        memory: invariant.memory,
+        at: (key: Term) => invariant.at(before, key),
+      })),
+      ...clause.entryFacts,
+      ...facts,
+    ],
+    goals: [...executor.obligations, ...clause.goals],
+    execution,
+    executed: [...executed],
+  };
+}

@@ -1,0 +1,421 @@
+/**
+ * What holds of the machine whenever no primitive is at work: the invariants of the design, each a fact about one entry.
+ *
+ * `primitives.ts` proves that every primitive, used as `machine.ts` demands, keeps them, and `boot.ts` that they hold at first. So they
+ * may be assumed at any point of the core's code, whatever other CPUs do meanwhile.
+ */
+import {
+  add,
+  and,
+  bv,
+  concat,
+  eq,
+  extract,
+  type Invariant,
+  implies,
+  ite,
+  ne,
+  not,
+  or,
+  type State,
+  sub,
+  type Term,
+  uge,
+  ule,
+  ult,
+  zext,
+} from "../microv/index.ts";
+import { field } from "./layout.ts";
+import { vttbrOf } from "./machine.ts";
+import {
+  ghost,
+  HOST_ROOT,
+  hasTableBit,
+  holds,
+  inRam,
+  inTree,
+  isAnyRoot,
+  isCores,
+  isCountedLeaf,
+  isDetached,
+  isOrdinary,
+  isRootPage,
+  isTableEntry,
+  isValid,
+  type Machine,
+  mappedKey,
+  OWNER_CORE,
+  OWNER_HOST,
+  ownerOf,
+  page,
+  pageAt,
+  payloadOf,
+  placeAt,
+  positionKey,
+  prefix,
+  ramIndex,
+  read,
+  rootOf,
+  rootPage,
+  startLevel,
+  tableStart,
+  Use,
+  word,
+} from "./state.ts";
+
+/** Level at which a root's tree starts. */
+export function rootLevel(state: State, m: Machine, root: Term): Term {
+  return read(state, "level", rootPage(m, root));
+}
+
+/** What a walk of the tree of `root` finds for input page `x`: 1 for a valid leaf. The walk of the hardware (Arm ARM D8.2). */
+export function walkValid(state: State, m: Machine, root: Term, x: Term): Term {
+  const start = rootLevel(state, m, root);
+  const first = rootPage(m, root);
+  const slot0 = concat(first, extract(35, 27, x));
+  // Two concatenated tables at level 1 take one more bit of the address.
+  const slot1 = concat(extract(35, 1, first), extract(27, 27, x), extract(26, 18, x));
+  const at = (key: Term) => read(state, "pt", key);
+  const end = (entry: Term) => extract(0, 0, entry);
+  const down = (entry: Term, index: Term, rest: (entry: Term) => Term) =>
+    ite(and(isValid(entry), hasTableBit(entry)), rest(at(concat(page(entry), index))), end(entry));
+  const level2 = (entry: Term) => down(entry, extract(17, 9, x), (e2) => down(e2, extract(8, 0, x), end));
+  const fromOne = level2(at(slot1));
+  const fromZero = down(at(slot0), extract(26, 18, x), level2);
+  return ite(eq(start, bv(0, 2)), fromZero, fromOne);
+}
+
+/** A valid or retained table entry links a table one level below that has this entry as its only parent. */
+function child(state: State, key: Term): Term {
+  const place = placeAt(state, key);
+  const { use, level, first, entry } = place;
+  const target = page(entry);
+  const below = add(level, bv(1, 2));
+  return implies(
+    and(inTree(use), isTableEntry(entry, level), ne(entry, bv(0, 64))),
+    and(
+      eq(read(state, "use", target), use),
+      eq(read(state, "level", target), below),
+      eq(read(state, "base", target), first),
+      eq(read(state, "parent", target), key),
+      eq(entry, concat(bv(0, 16), target, bv(0, 10), bv(1, 1), extract(0, 0, entry))),
+    ),
+  );
+}
+
+/** An entry that is neither zero nor a table is a leaf of a level that may have one, aligned; only ordinary VMs' are retained. */
+function shape(state: State, key: Term): Term {
+  const { use, level, entry } = placeAt(state, key);
+  const ordinary = isOrdinary(state, rootOf(use));
+  const leaf = and(ne(entry, bv(0, 64)), not(isTableEntry(entry, level)));
+  const target = page(entry);
+  return implies(
+    inTree(use),
+    and(
+      implies(
+        leaf,
+        and(
+          ne(level, bv(0, 2)),
+          eq(prefix(level, target), target),
+          eq(hasTableBit(entry), eq(level, bv(3, 2))),
+          or(isValid(entry), and(ordinary, ne(level, bv(3, 2)))),
+        ),
+      ),
+      implies(and(isTableEntry(entry, level), ne(entry, bv(0, 64)), not(isValid(entry))), ordinary),
+    ),
+  );
+}
+
+/** What is counted is counted where it is: the first page that a counted leaf maps has a reference. */
+function counted(state: State, m: Machine, key: Term): Term {
+  const { use, level, entry } = placeAt(state, key);
+  const x = ramIndex(m, page(entry));
+  return implies(
+    and(or(inTree(use), isDetached(use)), isOrdinary(state, rootOf(use)), isCountedLeaf(entry, level)),
+    ne(read(state, "refs", x), bv(0, 40)),
+  );
+}
+
+/** A leaf of an ordinary VM maps pages of RAM; a private VM's maps its own. */
+function leafInRam(state: State, m: Machine, key: Term): Term {
+  const { use, level, entry } = placeAt(state, key);
+  const root = rootOf(use);
+  const leaf = and(ne(entry, bv(0, 64)), not(isTableEntry(entry, level)));
+  const last = add(
+    page(entry),
+    ite(eq(level, bv(3, 2)), bv(0, 36), ite(eq(level, bv(2, 2)), bv(511, 36), bv(0x3ffff, 36))),
+  );
+  return implies(
+    and(or(inTree(use), isDetached(use)), ne(root, HOST_ROOT), leaf),
+    and(inRam(m, page(entry)), inRam(m, last), ule(ramIndex(m, page(entry)), ramIndex(m, last))),
+  );
+}
+
+/** A table below a root is linked by its parent, stands where its ghosts say, and no other table does. */
+export function linked(state: State, m: Machine, table: Term): Term {
+  const use = read(state, "use", table);
+  const root = rootOf(use);
+  const level = read(state, "level", table);
+  const base = read(state, "base", table);
+  const parent = placeAt(state, read(state, "parent", table));
+  const isRoot = isRootPage(m, root, table);
+  const up = and(
+    eq(parent.use, use),
+    ne(parent.level, bv(3, 2)),
+    eq(add(parent.level, bv(1, 2)), level),
+    eq(parent.first, base),
+    hasTableBit(parent.entry),
+    eq(page(parent.entry), table),
+  );
+  return implies(
+    inTree(use),
+    and(or(isRoot, up), eq(read(state, "position", positionKey(root, level, base)), table)),
+  );
+}
+
+/** A table translates a range of its size, at a multiple of it. */
+function aligned(state: State, table: Term): Term {
+  const base = read(state, "base", table);
+  return implies(inTree(read(state, "use", table)), eq(tableStart(read(state, "level", table), base), base));
+}
+
+/** Both pages of a root belong to its tree, at its start, for good. */
+function roots(state: State, m: Machine, table: Term): Term {
+  const isRoot = isAnyRoot(m, table);
+  const root = extract(8, 1, table);
+  const second = extract(0, 0, table);
+  const level = read(state, "level", table);
+  const start = read(state, "level", rootPage(m, root));
+  const base = ite(eq(start, bv(0, 2)), concat(second, bv(0, 36)), concat(bv(0, 9), second, bv(0, 27)));
+  return implies(
+    isRoot,
+    and(
+      eq(read(state, "use", table), concat(bv(0, 2), root)),
+      or(eq(level, bv(0, 2)), eq(level, bv(1, 2))),
+      eq(level, start),
+      eq(read(state, "base", table), base),
+      implies(eq(root, HOST_ROOT), eq(level, startLevel(m.core("hostIpaBits")))),
+    ),
+  );
+}
+
+/** Table pages lie in the pool, but for roots; so they are the core's. */
+function inPool(state: State, m: Machine, table: Term): Term {
+  const use = read(state, "use", table);
+  const pool = page(m.info("poolBase"));
+  const isRoot = isAnyRoot(m, table);
+  return or(eq(use, Use.OTHER), isRoot, ult(sub(table, pool), extract(35, 0, m.info("poolPages"))));
+}
+
+/** Free pages form a list without repetition, and are zero but for its links. */
+export function poolList(state: State, table: Term): Term {
+  const rank = read(state, "rank", table);
+  const first = read(state, "pt", concat(table, bv(0, 9)));
+  const next = page(first);
+  return implies(
+    eq(read(state, "use", table), Use.FREE),
+    and(
+      ne(rank, bv(0, 36)),
+      eq(read(state, "atRank", rank), table),
+      ne(table, bv(0, 36)),
+      ite(
+        eq(rank, bv(1, 36)),
+        eq(first, bv(0, 64)),
+        and(
+          eq(first, concat(bv(0, 16), next, bv(0, 12))),
+          eq(read(state, "use", next), Use.FREE),
+          eq(add(read(state, "rank", next), bv(1, 36)), rank),
+        ),
+      ),
+    ),
+  );
+}
+
+function poolZero(state: State, key: Term): Term {
+  return implies(
+    and(eq(read(state, "use", extract(44, 9, key)), Use.FREE), ne(extract(8, 0, key), bv(0, 9))),
+    eq(read(state, "pt", key), bv(0, 64)),
+  );
+}
+
+/** `mapped` says what a walk finds. */
+export function walked(state: State, m: Machine, key: Term): Term {
+  const root = extract(43, 36, key);
+  const x = extract(35, 0, key);
+  const inside = or(eq(rootLevel(state, m, root), bv(0, 2)), eq(extract(35, 28, x), bv(0, 8)));
+  return implies(
+    and(not(isOrdinary(state, root)), inside),
+    eq(read(state, "mapped", key), walkValid(state, m, root, x)),
+  );
+}
+
+/** Invariant 1 and 2 of the design: core pages are the core's; the host maps no RAM but its own; held pages are the host's. */
+function owners(state: State, m: Machine, index: Term): Term {
+  const x = pageAt(m, index);
+  const owner = ownerOf(read(state, "owner", index));
+  return implies(
+    ult(index, m.ramPages),
+    and(
+      eq(isCores(m, x), eq(owner, OWNER_CORE)),
+      implies(holds(state, "mapped", mappedKey(HOST_ROOT, x)), eq(owner, OWNER_HOST)),
+      implies(holds(state, "accessible", x), eq(owner, OWNER_HOST)),
+    ),
+  );
+}
+
+function held(state: State, m: Machine, x: Term): Term {
+  return implies(holds(state, "accessible", x), inRam(m, x));
+}
+
+/** The use count of a page of the host: references and pins. Holds while LOCK_S2PAGE is free. */
+export function countsAgree(state: State, m: Machine, index: Term): Term {
+  const entry = read(state, "owner", index);
+  return implies(
+    and(ult(index, m.ramPages), eq(ownerOf(entry), OWNER_HOST)),
+    eq(payloadOf(entry), add(read(state, "refs", index), read(state, "pins", index))),
+  );
+}
+
+/** There are fewer entries and pins than a count can hold. */
+export function countsFit(state: State, index: Term): Term {
+  const most = bv(1n << 38n, 40);
+  return and(ult(read(state, "refs", index), most), ult(read(state, "pins", index), most));
+}
+
+/** Whether what a VM record says of a root stays: LOCK_VMS or a vCPU of the VM is held. */
+export function vmStays(state: State, root: Term): Term {
+  return or(ghost(state, "vmsHeld"), holds(state, "vmHeld", root));
+}
+
+/** Address of a field of the VM record of `slot` (8 bits) and of the vCPU record `index` (10 bits). */
+export const vmField = (m: Machine, slot: Term, name: string): Term =>
+  concat(bv(m.layout.constant("VM_TABLE") >> 15, 17), slot, bv(field.vm(name), 7));
+export const vcpuField = (m: Machine, index: Term, name: string): Term =>
+  concat(bv(m.layout.constant("VCPU_TABLE") >> 17, 15), index, bv(field.vcpu(name), 7));
+
+/** What the record of VM slot `slot` says. Holds while LOCK_VMS is free. */
+export function vmRecord(state: State, m: Machine, slot: Term): Term {
+  const at = (name: string) => word(state, vmField(m, slot, name));
+  const bits = at("ipaBits");
+  const alive = holds(state, "alive", slot);
+  return and(
+    eq(alive, ne(at("state"), bv(0, 64))),
+    ule(at("state"), bv(2, 64)),
+    implies(
+      alive,
+      and(
+        ne(slot, bv(0, 8)),
+        eq(at("slot"), zext(slot, 64)),
+        eq(at("handle"), zext(read(state, "handle", slot), 64)),
+        uge(bits, bv(32, 64)),
+        ule(bits, m.core("hostIpaBits")),
+        eq(rootLevel(state, m, slot), startLevel(bits)),
+        eq(at("privateMemory"), zext(read(state, "isPrivate", slot), 64)),
+      ),
+    ),
+    eq(extract(7, 0, at("handle")), ite(eq(at("handle"), bv(0, 64)), bv(0, 8), slot)),
+    ult(at("handle"), bv(1 << 24, 64)),
+    or(eq(at("handle"), bv(0, 64)), ult(bv(255, 64), at("handle"))),
+  );
+}
+
+/** What vCPU record `index` says of a vCPU that exists. */
+export function vcpuRecord(state: State, m: Machine, index: Term): Term {
+  const at = (name: string) => word(state, vcpuField(m, index, name));
+  const vm = at("vm");
+  const slot = extract(14, 7, vm);
+  return implies(
+    ne(at("hva"), bv(0, 64)),
+    and(
+      eq(vm, zext(vmField(m, slot, "slot"), 64)),
+      holds(state, "alive", slot),
+      implies(holds(state, "vcpuHeld", index), holds(state, "vmHeld", slot)),
+      ne(slot, bv(0, 8)),
+      eq(at("vttbr"), vttbrOf(m, slot)),
+      eq(at("vtcr"), word(state, vmField(m, slot, "vtcr"))),
+      eq(extract(63, 42, at("hcr")), bv(0, 22)),
+      eq(extract(39, 0, at("hcr")), bv(0, 40)),
+      ule(at("sveVq"), bv(16, 64)),
+    ),
+  );
+}
+
+/** The pool's head, in the core's state. */
+export function poolHead(state: State, m: Machine): Term {
+  const at = (name: string) => word(state, m.layout.constant("CORE_STATE") + field.core(name));
+  const [head, free] = [at("poolHead"), at("poolFree")];
+  return and(
+    eq(extract(63, 36, free), bv(0, 28)),
+    ite(
+      eq(free, bv(0, 64)),
+      eq(head, bv(0, 64)),
+      and(
+        eq(head, concat(bv(0, 16), page(head), bv(0, 12))),
+        eq(read(state, "use", page(head)), Use.FREE),
+        eq(read(state, "rank", page(head)), extract(35, 0, free)),
+      ),
+    ),
+  );
+}
+
+/** A list of pool pages without repetition is no longer than the pool (the pigeonhole principle). */
+export function poolFits(state: State, m: Machine): Term {
+  return ule(word(state, m.layout.constant("CORE_STATE") + field.core("poolFree")), m.info("poolPages"));
+}
+
+/** Free pages have places up to the length of the list. */
+export function poolRank(state: State, m: Machine, table: Term): Term {
+  const free = word(state, m.layout.constant("CORE_STATE") + field.core("poolFree"));
+  return implies(
+    eq(read(state, "use", table), Use.FREE),
+    ule(read(state, "rank", table), extract(35, 0, free)),
+  );
+}
+
+/** The invariants that are instantiated wherever their memory is read, by name. */
+export function invariantsOf(m: Machine): Invariant[] {
+  const on = (
+    memory: string,
+    name: string,
+    at: (state: State, m: Machine, key: Term) => Term,
+  ): Invariant => ({
+    name,
+    memory,
+    at: (state, key) => at(state, m, key),
+  });
+  return [
+    on("pt", "a table entry links a table of the next level", (state, _, key) => child(state, key)),
+    on("pt", "a leaf is well formed", (state, _, key) => shape(state, key)),
+    on("pt", "a VM's leaf maps RAM", leafInRam),
+    on("pt", "a counted leaf is referenced", counted),
+    on("pt", "a free table page is zero", (state, _, key) => poolZero(state, key)),
+    on("use", "a table translates an aligned range", (state, _, table) => aligned(state, table)),
+    on("use", "roots stay roots", roots),
+    on("level", "roots start at their level", roots),
+    on("use", "table pages lie in the pool", inPool),
+    on("owner", "the host maps and lends only what it owns", owners),
+    on("accessible", "what is held in place is RAM", held),
+    on("alive", "VM records agree", (state, m, slot) =>
+      implies(vmStays(state, slot), vmRecord(state, m, slot)),
+    ),
+    on("vcpuHeld", "vCPU records agree", (state, m, index) =>
+      implies(or(ghost(state, "vmsHeld"), holds(state, "vcpuHeld", index)), vcpuRecord(state, m, index)),
+    ),
+  ];
+}
+
+/** Invariants that are used at chosen keys only, because each instance leads to others. */
+export function structureOf(m: Machine): Invariant[] {
+  return [
+    {
+      name: "a table is linked once, at its place",
+      memory: "use",
+      at: (state, key) => linked(state, m, key),
+    },
+    {
+      name: "what is mapped is what a walk finds",
+      memory: "mapped",
+      at: (state, key) => walked(state, m, key),
+    },
+  ];
+}

@@ -1,0 +1,313 @@
+/**
+ * Walking and extending a tree of tables: what is found stands where the address says, and nothing that is mapped changes.
+ *
+ * A slot is the address of an entry with its level in the two low bits, as `walk` and `reach` return it.
+ */
+import {
+  and,
+  bv,
+  type Call,
+  type Clause,
+  type Contract,
+  eq,
+  extract,
+  implies,
+  type LoopContract,
+  type LoopSpec,
+  ne,
+  not,
+  or,
+  type State,
+  sub,
+  type Term,
+  ule,
+  ult,
+  zext,
+} from "../microv/index.ts";
+import { rootLevel } from "./invariants.ts";
+import {
+  address,
+  covers,
+  ghost,
+  HOST_ROOT,
+  hasTableBit,
+  isMine,
+  isNobodys,
+  isPhysical,
+  isValid,
+  isValidLeaf,
+  known,
+  type Machine,
+  memory,
+  nothingStale,
+  page,
+  placeAt,
+  read,
+  requireNothingStale,
+  rootLocked,
+  rootOf,
+  rootPage,
+  startLevel,
+  tree,
+  Use,
+} from "./state.ts";
+import type { Core } from "./theory.ts";
+
+/** Entry that a slot names, as address[47:3], and the slot's level. */
+export const slotKey = (slot: Term): Term => extract(47, 3, slot);
+export const slotLevel = (slot: Term): Term => extract(1, 0, slot);
+
+/** Whether the entry at `key` of a tree of `root` stands at `level` and translates input page `x`. */
+export function standsAt(state: State, key: Term, root: Term, level: Term, x: Term): Term {
+  const place = placeAt(state, key);
+  return and(eq(place.use, tree(root)), eq(place.level, level), covers(place, x));
+}
+
+/** Whether `slot` is a slot of the tree of `root` for input page `x`. */
+export function isSlot(state: State, slot: Term, root: Term, x: Term): Term {
+  return and(
+    isPhysical(slot),
+    eq(extract(2, 2, slot), bv(0, 1)),
+    standsAt(state, slotKey(slot), root, slotLevel(slot), x),
+  );
+}
+
+/** Whether the input address is in the range of a root for `ipaBits`, and the root starts where that says. */
+export function inRange(state: State, m: Machine, root: Term, ipaBits: Term, ipa: Term): Term {
+  const wide = ule(bv(41, 64), ipaBits);
+  return and(
+    ule(ipaBits, bv(48, 64)),
+    isPhysical(ipa),
+    or(wide, eq(extract(47, 40, ipa), bv(0, 8))),
+    eq(rootLevel(state, m, root), startLevel(ipaBits)),
+  );
+}
+
+/** A level as a local of the code: 32 bits, at most 3. */
+const narrow = (level: Term): Term => extract(1, 0, level);
+
+/** What holds at the head of a loop that goes down from the root: the slot stands at the level. */
+function downLoop(
+  root: (entry: State) => Term,
+  locals: { level: number; slot: number; ipa: number; target: number },
+): LoopSpec {
+  const at = (state: State, index: number) => state.locals[index] as Term;
+  return {
+    invariant: (now, entry) => {
+      const level = at(now, locals.level);
+      const slot = at(now, locals.slot);
+      const x = page(at(entry, locals.ipa));
+      return {
+        "the level is one of the tree's": ule(level, bv(3, 32)),
+        "the level is not past the target": ule(level, at(entry, locals.target)),
+        "the slot is an entry": and(isPhysical(slot), eq(extract(2, 0, slot), bv(0, 3))),
+        "the slot stands at the level": standsAt(now, slotKey(slot), root(entry), narrow(level), x),
+      };
+    },
+    variant: (now) => sub(bv(4, 32), at(now, locals.level)),
+  };
+}
+
+export function pgtableContracts({ m }: Core): Contract[] {
+  const walkLike = (c: Clause, root: Term, ipaBits: Term, ipa: Term, target: Term) => {
+    c.require("the root's lock is held", rootLocked(c.before, root));
+    c.require("the address is in the root's range", inRange(c.before, m, root, ipaBits, ipa));
+    c.require("the target is a level below the start", and(ule(target, bv(3, 32)), ule(bv(1, 32), target)));
+  };
+  /** A root given by its slot number, 32 bits. */
+  const slotRoot = (c: Clause, slot: Term): Term => {
+    c.require("the slot exists", ult(slot, bv(256, 32)));
+    return extract(7, 0, slot);
+  };
+  return [
+    {
+      // The entry for `ipa` at `target`, or the first above it that is no table.
+      function: "npt/nptWalk",
+      parameters: ["slot", "ipaBits", "ipa", "target"],
+      loops: {
+        0: downLoop((entry) => rootOf(read(entry, "use", page(entry.locals[1] as Term))), {
+          level: 0,
+          slot: 1,
+          ipa: 2,
+          target: 3,
+        }),
+      },
+      spec(c) {
+        const [slot, ipaBits, ipa, target] = c.args as [Term, Term, Term, Term];
+        const root = slotRoot(c, slot);
+        c.require("it is a VM's", ne(root, HOST_ROOT));
+        walkLike(c, root, ipaBits, ipa, target);
+        const found = c.result(64);
+        const entry = read(c.before, "pt", slotKey(found));
+        c.ensure("it is a slot for the address", isSlot(c.before, found, root, page(ipa)));
+        c.ensure("it is not below the target", ule(slotLevel(found), narrow(target)));
+        c.ensure(
+          "it is at the target, or no table",
+          or(eq(slotLevel(found), narrow(target)), not(and(isValid(entry), hasTableBit(entry)))),
+        );
+        c.can("the target is reached", eq(slotLevel(found), bv(3, 2)));
+        c.can("the walk ends early", eq(slotLevel(found), bv(1, 2)));
+        return found;
+      },
+    },
+    {
+      // As the walk, making the tables above the target where there are none; 0, with no mapping changed, when the pool is empty.
+      function: "pgtable/reach",
+      parameters: ["root", "start", "ipa", "target"],
+      given: nothingStale,
+      ghost: {
+        pt_write: (call: Call, [root]) => {
+          const [pa, entry] = call.args as [Term, Term];
+          known(call, "use", page(entry), Use.TAKEN);
+          known(call, "use", page(pa), tree(extract(20, 13, root as Term)));
+          known(call, "pt", extract(47, 3, pa), bv(0, 64));
+        },
+      },
+      loops: { 0: reachLoop(m) },
+      spec(c) {
+        const [rootAddress, start, ipa, target] = c.args as [Term, Term, Term, Term];
+        const { before, state } = c;
+        const root = extract(20, 13, rootAddress);
+        const x = page(ipa);
+        requireNothingStale(c);
+        c.require("it is a root", eq(rootAddress, address(rootPage(m, root))));
+        c.require("it starts at its level", eq(start, zext(rootLevel(before, m, root), 32)));
+        c.require("the root's lock is held", rootLocked(before, root));
+        c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
+        c.require("the address is in the root's range", addressFits(before, m, root, ipa));
+        c.require(
+          "the target is a level below the start",
+          and(ule(target, bv(3, 32)), ule(bv(1, 32), target)),
+        );
+        c.requireAll("nothing is retained on the way", "pt", (key) => settled(before, root, x, key));
+        const result = c.result(64);
+        extendTree(c, m, root, x);
+        const entry = read(state, "pt", slotKey(result));
+        const some = ne(result, bv(0, 64));
+        c.ensureAll("nothing is retained on the way", "pt", (key, now) => settled(now, root, x, key));
+        c.ensure("it is a slot for the address", implies(some, isSlot(state, result, root, x)));
+        c.ensure("it is not below the target", implies(some, ule(slotLevel(result), narrow(target))));
+        c.ensure(
+          "it is at the target, or a block",
+          implies(some, or(eq(slotLevel(result), narrow(target)), isValidLeaf(entry, slotLevel(result)))),
+        );
+        c.can("the target is reached", and(some, eq(slotLevel(result), bv(3, 2))));
+        c.can("a block is in the way", and(some, eq(slotLevel(result), bv(1, 2))));
+        c.can("the pool is empty", not(some));
+        return result;
+      },
+    },
+  ];
+}
+
+/** Whether the entry at `key`, if it is above level 3 on the way to `x`, is not retained. */
+export function settled(state: State, root: Term, x: Term, key: Term): Term {
+  const place = placeAt(state, key);
+  const onTheWay = and(eq(place.use, tree(root)), ne(place.level, bv(3, 2)), covers(place, x));
+  return implies(onTheWay, or(eq(place.entry, bv(0, 64)), isValid(place.entry)));
+}
+
+/** What a function that makes tables on the way to `x` may change: empty entries on the way, and pages that were nobody's. */
+export function extendTree(c: Clause, m: Machine, root: Term, x: Term): void {
+  const { before } = c;
+  const taken = (table: Term) => isNobodys(before, m, table);
+  c.havoc("pt", (key) => {
+    const place = placeAt(before, key);
+    const empty = and(
+      eq(place.use, tree(root)),
+      ne(place.level, bv(3, 2)),
+      eq(place.entry, bv(0, 64)),
+      covers(place, x),
+    );
+    return or(empty, taken(place.table));
+  });
+  for (const name of ["use", "level", "base", "parent"] as const) c.havoc(name, taken);
+  c.havoc("position", (key) => eq(extract(46, 39, key), root));
+  c.ensureAll("new tables are part of the tree", "use", (table, now) =>
+    implies(
+      taken(table),
+      or(eq(read(now, "use", table), tree(root)), not(isMine(now, read(now, "use", table)))),
+    ),
+  );
+  c.havocGhost("unordered");
+}
+
+/** Whether an address is in the range of a root, which may have two concatenated tables at level 1. */
+function addressFits(state: State, m: Machine, root: Term, ipa: Term): Term {
+  const wide = eq(rootLevel(state, m, root), bv(0, 2));
+  return and(isPhysical(ipa), or(wide, eq(extract(47, 40, ipa), bv(0, 8))));
+}
+
+function reachLoop(m: Machine): LoopContract {
+  const root = (entry: State) => rootOf(read(entry, "use", page(entry.locals[4] as Term)));
+  const down = downLoop(root, { level: 1, slot: 4, ipa: 2, target: 3 });
+  return {
+    ...down,
+    everywhere: (now, entry) => {
+      const x = page(entry.locals[2] as Term);
+      const nobodys = (table: Term) => isNobodys(entry, m, table);
+      const isRoots = (table: Term) => eq(read(now, "use", table), tree(root(entry)));
+      const kept = (name: "level" | "base" | "parent") => ({
+        memory: name,
+        at: (table: Term) => or(nobodys(table), eq(read(now, name, table), read(entry, name, table))),
+      });
+      return {
+        "nothing is retained on the way": { memory: "pt", at: (key) => settled(now, root(entry), x, key) },
+        "only empty entries on the way change": {
+          memory: "pt",
+          at: (key) => {
+            const place = placeAt(entry, key);
+            const onTheWay = and(
+              eq(place.use, tree(root(entry))),
+              ne(place.level, bv(3, 2)),
+              covers(place, x),
+            );
+            return or(
+              and(onTheWay, eq(place.entry, bv(0, 64))),
+              nobodys(place.table),
+              eq(read(now, "pt", key), place.entry),
+            );
+          },
+        },
+        "only pages that were nobody's change their use": {
+          memory: "use",
+          at: (table) =>
+            ite3(
+              nobodys(table),
+              or(isRoots(table), not(isMine(now, read(now, "use", table)))),
+              eq(read(now, "use", table), read(entry, "use", table)),
+            ),
+        },
+        "nothing else is mapped": {
+          memory: "mapped",
+          at: (key) => eq(read(now, "mapped", key), read(entry, "mapped", key)),
+        },
+        "levels stay": kept("level"),
+        "bases stay": kept("base"),
+        "parents stay": kept("parent"),
+        "other roots' positions stay": {
+          memory: "position",
+          at: (key) =>
+            or(
+              eq(extract(46, 39, key), root(entry)),
+              eq(read(now, "position", key), read(entry, "position", key)),
+            ),
+        },
+      };
+    },
+    memories: {
+      pt: "any",
+      use: "any",
+      level: "any",
+      base: "any",
+      parent: "any",
+      position: "any",
+      mapped: "any",
+      refs: (_, entry) => memory(entry, "refs"),
+    },
+    ghosts: { unordered: "any" },
+  };
+}
+
+const ite3 = (condition: Term, yes: Term, no: Term): Term =>
+  and(implies(condition, yes), implies(not(condition), no));
