@@ -4,7 +4,7 @@
  */
 
 import { bootInfo, coreState } from "./bootinfo";
-import { CPTR_RES1, CPTR_TSM, CPTR_TZ, HFGXTR_SME, ZCR_ALL } from "./fpsimd";
+import { CPTR_RES1, CPTR_TSM, CPTR_TZ, ZCR_ALL } from "./fpsimd";
 import { hostVttbr } from "./hostmap";
 import { MAX_PIN_PAGES } from "./hostmem";
 import { MAX_CPUS, MAX_VMS, PROFILE } from "./layout";
@@ -234,13 +234,12 @@ function setDebug(cpu: Cpu): void {
 /** Lifts the fine-grained traps that are on when their bits are zero. */
 function setFineGrainedTraps(cpu: Cpu): void {
   let registers: u64 = 0;
-  if ((cpu.features & FEATURE_SME) != 0) registers |= HFGXTR_SME;
+  if ((cpu.features & FEATURE_SME) != 0) registers |= (1 << 54) | (1 << 55);
   if ((cpu.features & FEATURE_S1PIE) != 0) registers |= (1 << 57) | (1 << 58);
   if ((cpu.features & FEATURE_S1POE) != 0) registers |= 1 << 59;
   const debug: u64 = idField(mrs_id_aa64dfr0_el1(), 32) >= 3 ? (<u64>1) << 62 : 0;
   msr_hdfgrtr_el2(debug);
   msr_hdfgwtr_el2(debug);
-  cpu.hostHfgxtr = registers;
   msr_hfgrtr_el2(registers);
   msr_hfgwtr_el2(registers);
   msr_hfgitr_el2(0);

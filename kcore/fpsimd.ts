@@ -14,10 +14,12 @@ import {
   host_read64,
   host_write64,
   isb,
+  mrs_smpri_el1,
+  mrs_tpidr2_el0,
   mrs_zcr_el1,
   msr_cptr_el2,
-  msr_hfgrtr_el2,
-  msr_hfgwtr_el2,
+  msr_smpri_el1,
+  msr_tpidr2_el0,
   msr_zcr_el1,
   msr_zcr_el2,
   sve_load_host,
@@ -40,19 +42,22 @@ export const CPTR_GUEST: u64 = CPTR_RES1 | CPTR_TZ | CPTR_TFP | CPTR_TSM | CPTR_
 export const ZCR_ALL: u64 = 0xf;
 
 const FPSR: u64 = 512;
-/** HFGRTR_EL2 and HFGWTR_EL2.nSMPRI_EL1, .nTPIDR2_EL0: when zero, these registers of SME trap. */
-export const HFGXTR_SME: u64 = (1 << 54) | (1 << 55);
 
-/** Traps the registers of SME that CPTR_EL2 does not: a guest would find the host's there, and leave its own. */
-export function trapSme(cpu: Cpu): void {
-  msr_hfgrtr_el2(cpu.hostHfgxtr & ~HFGXTR_SME);
-  msr_hfgwtr_el2(cpu.hostHfgxtr & ~HFGXTR_SME);
+/**
+ * Puts the host's registers of SME away that CPTR_EL2 does not trap: a guest finds zeroes there, and what it leaves goes.
+ * Fine-grained traps would do, but not every CPU with SME has them (QEMU's do not).
+ */
+export function hideSme(cpu: Cpu): void {
+  cpu.smpriEl1 = mrs_smpri_el1();
+  cpu.tpidr2El0 = mrs_tpidr2_el0();
+  msr_smpri_el1(0);
+  msr_tpidr2_el0(0);
 }
 
-/** Gives the host the registers of SME. */
-export function allowSme(cpu: Cpu): void {
-  msr_hfgrtr_el2(cpu.hostHfgxtr);
-  msr_hfgwtr_el2(cpu.hostHfgxtr);
+/** Brings the host's registers of SME back. */
+export function showSme(cpu: Cpu): void {
+  msr_smpri_el1(cpu.smpriEl1);
+  msr_tpidr2_el0(cpu.tpidr2El0);
 }
 
 /** Answers a guest's first use: puts the host's registers away, loads the guest's and lifts the trap. */

@@ -121,6 +121,10 @@ export declare function mrs_disr_el1(): u64;
 export declare function msr_disr_el1(value: u64): void;
 /** Streaming mode and ZA of SME: bits 0 and 1. */
 export declare function mrs_svcr(): u64;
+export declare function mrs_smpri_el1(): u64;
+export declare function msr_smpri_el1(value: u64): void;
+export declare function mrs_tpidr2_el0(): u64;
+export declare function msr_tpidr2_el0(value: u64): void;
 export declare function msr_zcr_el2(value: u64): void;
 export declare function msr_smcr_el2(value: u64): void;
 export declare function msr_hfgrtr_el2(value: u64): void;

@@ -25,8 +25,6 @@ export class Cpu {
   hostMdcr: u64;
   hostCptr: u64;
   hostHcrx: u64;
-  /** HFGRTR_EL2 and HFGWTR_EL2, which are the same. */
-  hostHfgxtr: u64;
   /** 1 when the guest's FP/SIMD registers are in the machine. */
   fpLoaded: u64;
   /** 1 when the guest's breakpoint registers are in the machine. */
@@ -72,6 +70,8 @@ export class Cpu {
   mdccintEl1: u64;
   tpidrEl0: u64;
   tpidrroEl0: u64;
+  smpriEl1: u64;
+  tpidr2El0: u64;
   pmuserenrEl0: u64;
   pmscrEl1: u64;
   trfcrEl1: u64;

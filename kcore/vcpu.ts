@@ -25,7 +25,7 @@ import {
   pstateAfter,
   syncVector,
 } from "./exception";
-import { allowSme, CPTR_GUEST, saveGuestFp, trapSme } from "./fpsimd";
+import { CPTR_GUEST, hideSme, saveGuestFp, showSme } from "./fpsimd";
 import { hostVttbr } from "./hostmap";
 import {
   dsb_nsh,
@@ -316,7 +316,7 @@ export function enterGuest(cpu: Cpu, vcpu: Vcpu): bool {
     msr_hcrx_el2(host_read64(context + profile.hcrxEl2) & cpu.hostHcrx & HCRX_HOST_CHOICE);
   }
   msr_cptr_el2(CPTR_GUEST);
-  if ((cpu.features & FEATURE_SME) != 0) trapSme(cpu);
+  if ((cpu.features & FEATURE_SME) != 0) hideSme(cpu);
   msr_cnthctl_el2(CNTHCTL_GUEST);
   msr_vbar_el2(1);
   if ((cpu.features & FEATURE_PMU) != 0) loadGuestPmu(cpu, context);
@@ -361,7 +361,7 @@ export function leaveGuest(cpu: Cpu, vcpu: Vcpu, code: u64): u64 {
 
   msr_cnthctl_el2(CNTHCTL_HOST);
   msr_cptr_el2(cpu.hostCptr);
-  if ((cpu.features & FEATURE_SME) != 0) allowSme(cpu);
+  if ((cpu.features & FEATURE_SME) != 0) showSme(cpu);
   if ((cpu.features & FEATURE_HCX) != 0) msr_hcrx_el2(cpu.hostHcrx);
   msr_mdcr_el2(cpu.hostMdcr);
   msr_hstr_el2(0);

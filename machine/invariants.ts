@@ -49,7 +49,6 @@ const HCR_FWB = 1n << 46n;
 const HCR_SHARED = 0x18_0072_0602n;
 /** Memory types that are the core's to say: DC, MIOCNCE, DCT. */
 const HCR_TYPES = (1n << 12n) | (1n << 38n) | (1n << 57n);
-const HFGXTR_SME = (1n << 54n) | (1n << 55n);
 const HCRX_GUEST = (1n << 11n) | (1n << 14n);
 const MDCR_TDA = 1n << 9n;
 /** MDCR_EL2: the guest's profiling and trace buffers stay off; HPME stays off. */
@@ -360,6 +359,7 @@ export const moments = [
   "freedTableIsUnreachable",
   "storesReachWalkers",
   "hostRegistersSurvive",
+  "hostRegistersAreHidden",
 ] as const;
 
 /** Registers that need not be the same when the host goes on after a guest: EL2's own, and the guest's interrupt state. */
@@ -459,6 +459,7 @@ export class Invariants implements Watch {
   leave(cpu: Cpu): void {
     this.checkStores();
     if (this.came[cpu.index] === "guest" && cpu.context === "host") this.checkHostRegisters(cpu);
+    if (this.came[cpu.index] === "host" && cpu.context === "guest") checkHidden(cpu);
     if (this.eachStep) this.checkStep();
   }
 
@@ -619,6 +620,14 @@ export class Invariants implements Watch {
         complain("tablesAreTrees", `a table with tables below it is linked at ${hex(table)}`);
       this.leafAppears(place.slot, decodeLeaf(low, high, level, 0));
     }
+  }
+}
+
+/** A guest begins to run: registers that no KVM guest has, and no trap hides, hold nothing of the host's. */
+function checkHidden({ registers }: Cpu): void {
+  for (const name of ["smpri_el1", "tpidr2_el0"]) {
+    const value = registers.has(name) ? registers.get(name) : 0n;
+    if (value !== 0n) complain("hostRegistersAreHidden", `the guest finds ${hex(value)} in ${name}`);
   }
 }
 
@@ -850,9 +859,5 @@ function misfit(machine: Machine, cpu: Cpu): string | undefined {
 function openSme({ registers }: Cpu): string | undefined {
   if ((registers.get("cptr_el2") & (1n << 12n)) === 0n) return "SME is not trapped";
   if (registers.get("svcr") !== 0n) return "it began in streaming mode or with ZA on";
-  for (const name of ["hfgrtr_el2", "hfgwtr_el2"]) {
-    if ((registers.get(name) & HFGXTR_SME) !== 0n)
-      return `SMPRI_EL1 and TPIDR2_EL0 are not trapped by ${name}`;
-  }
   return undefined;
 }

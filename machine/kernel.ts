@@ -9,6 +9,7 @@ import { Call } from "./core.ts";
 import type { Cpu } from "./cpu.ts";
 import { Psci } from "./firmware.ts";
 import { type Access, Class, type Machine, PSTATE_EL0, PSTATE_EL1 } from "./machine.ts";
+import { hasFeature } from "./models.ts";
 import { hex, PAGE_SIZE, pageOf } from "./physical.ts";
 import { Violation } from "./primitives.ts";
 import type { Structures } from "./structures.ts";
@@ -164,6 +165,7 @@ export class Kernel {
     registers.set("ttbr1_el1", BigInt(this.kernelTable));
     registers.set("ttbr0_el1", BigInt(this.userTable));
     registers.set("vbar_el1", this.linear(this.code) + 0x800n);
+    if (hasFeature(cpu.model, "SME")) registers.set("tpidr2_el0", 0x7d2n);
     cpu.pstate = PSTATE_EL1;
     cpu.pc = this.linear(this.code) + 0x100n;
     this.running[cpu.index] = undefined;

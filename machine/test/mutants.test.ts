@@ -219,9 +219,9 @@ const bugs: readonly SeededBug[] = [
   {
     bug: "a guest shares the registers of SME",
     file: "vcpu.ts",
-    right: "if ((cpu.features & FEATURE_SME) != 0) trapSme(cpu);",
+    right: "if ((cpu.features & FEATURE_SME) != 0) hideSme(cpu);",
     wrong: "",
-    rules: /registersFitContext/,
+    rules: /hostRegistersAreHidden/,
   },
   {
     bug: "a vCPU runs in whatever state the host says",
