@@ -57,6 +57,13 @@ export interface Contract {
   spec(c: Clause): Term | undefined | void;
   /** Names of the parameters, for people; the name section has none. */
   readonly parameters?: readonly string[];
+  /**
+   * Canonical forms of parameters, by position: a caller owes an argument that equals its form, and the function is proved for those
+   * alone. A pointer to one of many records, say, is a base with an index in the middle.
+   */
+  readonly forms?: Record<number, (argument: Term) => Term>;
+  /** Whether the theory's hypotheses are not granted, because the function is what establishes them. */
+  readonly founding?: boolean;
   /** Changes the arbitrary state that the function is proved from; its callers owe it such a state. */
   readonly given?: (state: State) => void;
   /** By number of the loop in the function, from 0. */
@@ -120,9 +127,9 @@ class CallClause implements Clause {
   private readonly owed: EntryFact[] = [];
   private readonly name: string;
 
-  constructor(call: Call) {
+  constructor(call: Call, args: readonly Term[]) {
     this.call = call;
-    this.args = call.args;
+    this.args = args;
     this.before = copyState(call.state);
     this.state = call.state;
     this.name = shortName(call.callee.name);
@@ -311,11 +318,23 @@ export interface ContractOptions {
   readonly milliseconds?: number;
 }
 
+/** The arguments in the forms that the contract gives them. */
+function inForm(contract: Contract, args: readonly Term[]): readonly Term[] {
+  return args.map((argument, i) => contract.forms?.[i]?.(argument) ?? argument);
+}
+
 /** The contract as a model of calls. Facts of memories that the callee chose go to `facts`. */
 function modelOf(contract: Contract, theory: Theory, facts: EntryFact[]): CallModel {
   const granted = theory.invariants.filter(({ name }) => !contract.without?.includes(name));
   return (call) => {
-    const clause = new CallClause(call);
+    const args = inForm(contract, call.args);
+    for (const [i, argument] of args.entries())
+      if (argument !== call.args[i])
+        call.oblige(
+          `${shortName(call.callee.name)} asks: argument ${i} has its form`,
+          eq(call.args[i] as Term, argument),
+        );
+    const clause = new CallClause(call, args);
     const result = contract.spec(clause) ?? undefined;
     facts.push(...clause.entryFacts(granted));
     return result;
@@ -388,7 +407,7 @@ export function functionProblem(
   const func = functionNamed(module, contract.function);
   const before = theory.start();
   contract.given?.(before);
-  const args = parameters(func, contract.parameters);
+  const args = inForm(contract, parameters(func, contract.parameters));
   const facts: EntryFact[] = [];
   const executed = new Set<string>();
   const present = new Set(module.functions.map(({ name }) => name));
@@ -438,7 +457,7 @@ export function functionProblem(
     clause.goals.push({ name: "it does not return", path: outcome.state.path, goal: FALSE });
   return {
     name: contract.function,
-    hypotheses: [...theory.hypotheses, ...clause.hypotheses, ...executor.facts],
+    hypotheses: [...(contract.founding ? [] : theory.hypotheses), ...clause.hypotheses, ...executor.facts],
     entryFacts: [
       ...granted.map((invariant) => ({
         memory: invariant.memory,
