@@ -14,6 +14,7 @@ import {
   type Invariant,
   implies,
   ite,
+  mul,
   ne,
   not,
   or,
@@ -27,7 +28,9 @@ import {
 } from "../microv/index.ts";
 import { field } from "./layout.ts";
 import { vttbrOf } from "./machine.ts";
+import { profileInvariant } from "./profile.ts";
 import {
+  fitsPhysical,
   ghost,
   HOST_ROOT,
   hasTableBit,
@@ -311,6 +314,7 @@ export function vmRecord(state: State, m: Machine, slot: Term): Term {
         ule(bits, m.core("hostIpaBits")),
         eq(rootLevel(state, m, slot), startLevel(bits)),
         eq(at("privateMemory"), zext(read(state, "isPrivate", slot), 64)),
+        fitsPhysical(at("kvmPa"), m.profile("kvmSize")),
       ),
     ),
     eq(extract(7, 0, at("handle")), ite(eq(at("handle"), bv(0, 64)), bv(0, 8), slot)),
@@ -318,6 +322,9 @@ export function vmRecord(state: State, m: Machine, slot: Term): Term {
     or(eq(at("handle"), bv(0, 64)), ult(bv(255, 64), at("handle"))),
   );
 }
+
+/** Bytes of SVE state for a vector length of `vq` quadwords: z0..z31, p0..p15, FFR. */
+export const sveBytes = (vq: Term): Term => mul(vq, bv(32 * 16 + 17 * 2, 64));
 
 /** What vCPU record `index` says of a vCPU that exists. */
 export function vcpuRecord(state: State, m: Machine, index: Term): Term {
@@ -336,6 +343,8 @@ export function vcpuRecord(state: State, m: Machine, index: Term): Term {
       eq(extract(63, 42, at("hcr")), bv(0, 22)),
       eq(extract(39, 0, at("hcr")), bv(0, 40)),
       ule(at("sveVq"), bv(16, 64)),
+      fitsPhysical(at("pa"), m.profile("vcpuSize")),
+      implies(ne(at("sveVq"), bv(0, 64)), fitsPhysical(at("svePa"), sveBytes(at("sveVq")))),
     ),
   );
 }
@@ -401,6 +410,7 @@ export function invariantsOf(m: Machine): Invariant[] {
     on("vcpuHeld", "vCPU records agree", (state, m, index) =>
       implies(or(ghost(state, "vmsHeld"), holds(state, "vcpuHeld", index)), vcpuRecord(state, m, index)),
     ),
+    profileInvariant(m),
   ];
 }
 

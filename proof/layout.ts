@@ -46,6 +46,9 @@ export const field = {
   profile: offsets("profile.ts", "Profile"),
 };
 
+/** Names of fields, in order. */
+export const fieldNames = { profile: [...fieldsOf("profile.ts", "Profile").keys()] };
+
 /** Numbers of a namespace of the core, such as `Exit.TRAP`, as words of `width` bits. */
 export function constants(file: string, name: string, width: number): (constant: string) => Term {
   const values = constantsOf(file, name);

@@ -16,7 +16,6 @@ import {
   FALSE,
   implies,
   Memory,
-  mul,
   ne,
   not,
   or,
@@ -34,6 +33,7 @@ import {
   poolHead,
   poolList,
   poolRank,
+  sveBytes,
   vcpuField,
   vcpuRecord,
   vmField,
@@ -253,9 +253,6 @@ export const pagesOf = (address: Term, size: Term): Term =>
 
 /** Whether page `x` is touched by `size` bytes at the physical address `pa`. */
 export const touches = (pa: Term, size: Term, x: Term): Term => ult(sub(x, page(pa)), pagesOf(pa, size));
-
-/** Bytes of SVE state for a vector length of `vq` quadwords: z0..z31, p0..p15, FFR. */
-export const sveBytes = (vq: Term): Term => mul(vq, bv(32 * 16 + 17 * 2, 64));
 
 /** Whether holding vCPU record `index` keeps page `x` in place: its struct kvm_vcpu, its SVE state, its struct kvm. */
 export function heldPage(state: State, m: Machine, index: Term, x: Term): Term {

@@ -221,6 +221,9 @@ export const isAligned = (address: Term, bits: number): Term =>
   eq(extract(bits - 1, 0, address), bv(0, bits));
 export const isPhysical = (address: Term): Term => eq(extract(63, 48, address), bv(0, 16));
 
+/** Whether `size` bytes at `pa`, and the address behind them, are below 2^48. */
+export const fitsPhysical = (pa: Term, size: Term): Term => and(isPhysical(pa), isPhysical(add(pa, size)));
+
 /** RAM index of a page number; meaningful when `inRam`. */
 export const ramIndex = (m: Machine, pageNumber: Term): Term => sub(pageNumber, m.ramFirst);
 export const inRam = (m: Machine, pageNumber: Term): Term => ult(ramIndex(m, pageNumber), m.ramPages);
