@@ -4,13 +4,14 @@ import { lockContracts } from "./lock.ts";
 import { pgtableContracts } from "./pgtable.ts";
 import { poolContracts } from "./pool.ts";
 import { coreOf } from "./theory.ts";
+import { traceContracts } from "./trace.ts";
 
 /** @throws Error when the module is not a build of the core */
 export function claimsOf(module: Module): Claims {
   const core = coreOf(module);
   return {
     theory: core.theory,
-    contracts: [...lockContracts(core.m), ...poolContracts(core), ...pgtableContracts(core)],
+    contracts: [...lockContracts(core.m), ...poolContracts(core), ...pgtableContracts(core), ...traceContracts(core)],
     unproved: [],
     lemmas: [],
     axioms: [],
