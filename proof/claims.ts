@@ -1,5 +1,11 @@
 /** Everything that is claimed of the core: its contracts, its lemmas, and what it assumes. */
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { kcoreFolder } from "../kcore/build/wasm.ts";
 import type { Claims, Module } from "../microv/index.ts";
+import { hostmemContracts } from "./hostmem.ts";
+import { hosttrapContracts } from "./hosttrap.ts";
 import { lockContracts } from "./lock.ts";
 import { pgtableContracts } from "./pgtable.ts";
 import { poolContracts } from "./pool.ts";
@@ -11,9 +17,31 @@ export function claimsOf(module: Module): Claims {
   const core = coreOf(module);
   return {
     theory: core.theory,
-    contracts: [...lockContracts(core.m), ...poolContracts(core), ...pgtableContracts(core), ...traceContracts(core)],
+    contracts: [
+      ...lockContracts(core.m),
+      ...poolContracts(core),
+      ...pgtableContracts(core),
+      ...traceContracts(core),
+      ...hostmemContracts(core),
+      ...hosttrapContracts(core),
+    ],
     unproved: [],
     lemmas: [],
     axioms: [],
   };
+}
+
+/** What every proof depends on beside the core's bytes: the claims themselves, and the declarations of the core that they name. */
+export function dependencies(): string {
+  const own = sources(dirname(fileURLToPath(import.meta.url)));
+  const declarations = sources(kcoreFolder).flatMap(
+    (text) => text.match(/^(?:export )?(?:class|namespace) [\s\S]*?^\}/gm) ?? [],
+  );
+  return [...own, ...declarations].join("\n");
+}
+
+/** The TypeScript files of a folder, as text, in order of their names. */
+function sources(folder: string): string[] {
+  const names = readdirSync(folder).filter((name) => name.endsWith(".ts"));
+  return names.sort().map((name) => readFileSync(join(folder, name), "utf8"));
 }

@@ -1,0 +1,33 @@
+/** The per-CPU area: where the host's registers are while the core runs. */
+import { and, bv, concat, eq, extract, type State, type Term, ult } from "../microv/index.ts";
+import { field } from "./layout.ts";
+import { cpu, type Machine, read, word, write } from "./state.ts";
+
+/** Key in linear memory of x`n` of the host, `n` below 31 or 5 bits wide. */
+export function hostKey(m: Machine, n: Term | number): Term {
+  const frame = m.layout.constant("HOST_FRAME") >> 8;
+  const index = typeof n === "number" ? bv(n, 5) : n;
+  return concat(extract(31, 12, m.area), bv(frame, 4), index);
+}
+
+/** x`n` of the host. */
+export const hostReg = (state: State, m: Machine, n: Term | number): Term =>
+  read(state, "linear", hostKey(m, n));
+
+/** Gives x`n` of the host a value, if `condition`. */
+export const setHostReg = (state: State, m: Machine, n: Term | number, value: Term, condition?: Term): void =>
+  write(state, "linear", hostKey(m, n), value, condition);
+
+/** Whether a key in linear memory is one of x0 to x`count - 1` of the host. */
+export function isHostReg(m: Machine, key: Term, count = 31): Term {
+  return and(eq(extract(28, 5, key), extract(28, 5, hostKey(m, 0))), ult(extract(4, 0, key), bv(count, 5)));
+}
+
+/** A field of this CPU's area, and its key in linear memory. */
+export const cpuField = (state: State, m: Machine, name: string): Term =>
+  word(state, concat(extract(31, 12, m.area), bv(field.cpu(name), 12)));
+export const cpuKey = (m: Machine, name: string): Term =>
+  concat(extract(31, 12, m.area), bv(field.cpu(name) >> 3, 9));
+
+/** Number of this CPU as entries of the core are given it. */
+export const cpuNumber = concat(bv(0, 26), cpu);
