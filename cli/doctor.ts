@@ -62,6 +62,7 @@ async function examine(context: CommandContext): Promise<Finding[]> {
   findings.push(kit("xz", await inspectKit(job, xzKit), canFetch, "install xz-utils"));
   findings.push(await kernel(job, canFetch));
   findings.push(await command("flock", "util-linux"), await command("setpriv", "util-linux"));
+  findings.push(await solver());
   return findings;
 }
 
@@ -128,6 +129,13 @@ async function command(name: string, from: string): Promise<Finding> {
   const path = await findOnPath(name);
   if (path !== undefined) return { name, state: "ready", detail: path };
   return { name, state: "missing", detail: "not on PATH", remedy: `install ${from}` };
+}
+
+/** Proofs are made either way; CaDiCaL is faster and gives certificates that can be checked. */
+async function solver(): Promise<Finding> {
+  const path = await findOnPath("cadical");
+  const detail = path === undefined ? "z3 from npm; faster with cadical on PATH" : `CaDiCaL (${path})`;
+  return { name: "solver", state: "ready", detail };
 }
 
 function format(findings: readonly Finding[]): string {

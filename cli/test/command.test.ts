@@ -229,6 +229,8 @@ describe("corevisor doctor", () => {
     const qemu = findings.find(({ name }: { name: string }) => name === "QEMU");
     assert.equal(qemu.state, "ready");
     assert.match(qemu.detail, /^9\.0\.0 on PATH/);
+    const solver = findings.find(({ name }: { name: string }) => name === "solver");
+    assert.equal(solver.state, "ready", "z3 comes from npm where nothing is installed");
   });
 
   it("ends with 1 and says what to do when something is missing", async (test) => {
@@ -239,6 +241,8 @@ describe("corevisor doctor", () => {
     assert.equal(ok, false);
     const qemu = findings.find(({ name }: { name: string }) => name === "QEMU");
     assert.equal(qemu.state, "missing");
+    const solver = findings.find(({ name }: { name: string }) => name === "solver");
+    assert.match(solver.detail, /^z3 from npm/);
     assert.match(qemu.remedy, /install qemu-system-aarch64 7\.2 or newer/);
     const plain = await run(["doctor"], { PATH: "/nonexistent" });
     assert.match(plain.stdout, /QEMU +MISSING +qemu-system-aarch64 is not on PATH; install/);
