@@ -15,11 +15,14 @@ interface Verdict {
   readonly failed: number;
   /** Obligations that hold only because nothing gets there. */
   readonly vacuous: number;
+  /** Lemmas of the theorem about them, and how many are proved, where the verdict has them. */
+  readonly lemmas?: number;
+  readonly lemmasProved?: number;
 }
 
 /** What may be said about the proof of a core. */
 export interface ProvedState {
-  /** Whether every function of exactly these bytes is proved. */
+  /** Whether every function of exactly these bytes is proved, and every lemma about them. */
   readonly proved: boolean;
   /** How many functions of these bytes are proved, of how many; undefined where nothing is known of these bytes. */
   readonly functions: { readonly proved: number; readonly all: number } | undefined;
@@ -41,11 +44,18 @@ export function provedState(wasmSha256: string, file = verdictFile): ProvedState
   if (verdict === "missing") return unknown("not proved: run npm run verify");
   if (verdict === "damaged") return unknown(`not proved: ${file} is damaged, run npm run verify`);
   if (verdict.wasmSha256 !== wasmSha256) return unknown("not the proved bytes: run npm run verify");
-  const { functions: all, proved, unproved, failed, vacuous } = verdict;
+  const { functions: all, proved, unproved, failed, vacuous, lemmas = 0, lemmasProved = 0 } = verdict;
   const functions = { proved, all };
-  const complete = all > 0 && proved === all && unproved.length === 0 && failed === 0 && vacuous === 0;
+  const complete =
+    all > 0 &&
+    proved === all &&
+    unproved.length === 0 &&
+    failed === 0 &&
+    vacuous === 0 &&
+    lemmasProved === lemmas;
   if (complete) return { proved: true, functions, words: `all ${all} functions of these bytes are proved` };
   const faults = [
+    ...(lemmasProved < lemmas ? [`${lemmasProved} of ${lemmas} lemmas`] : []),
     ...(failed > 0 ? [`${failed} obligations failed`] : []),
     ...(vacuous > 0 ? [`${vacuous} obligations are vacuous`] : []),
   ];
@@ -71,7 +81,8 @@ function readVerdict(file: string): Verdict | "missing" | "damaged" {
 function isVerdict(value: unknown): value is Verdict {
   if (typeof value !== "object" || value === null) return false;
   const { wasmSha256, unproved, ...rest } = value as Record<string, unknown>;
-  const counts = [rest.functions, rest.proved, rest.failed, rest.vacuous];
+  const { lemmas = 0, lemmasProved = 0 } = rest;
+  const counts = [rest.functions, rest.proved, rest.failed, rest.vacuous, lemmas, lemmasProved];
   return (
     typeof wasmSha256 === "string" &&
     Array.isArray(unproved) &&

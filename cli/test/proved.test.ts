@@ -25,7 +25,7 @@ async function verdict(test: TestContext, content: unknown): Promise<string> {
 
 describe("what is proved of a core", () => {
   it("is everything when the verdict about these bytes says so", async (test) => {
-    const file = await verdict(test, complete);
+    const file = await verdict(test, { ...complete, lemmas: 40, lemmasProved: 40 });
     assert.deepEqual(provedState(hash(wasm), file), {
       proved: true,
       functions: { proved: 152, all: 152 },
@@ -56,6 +56,8 @@ describe("what is proved of a core", () => {
       [{ failed: 1 }, /, 1 obligations failed$/],
       [{ vacuous: 2 }, /, 2 obligations are vacuous$/],
       [{ unproved: ["hostCall"] }, /152 of 152/],
+      [{ lemmas: 40, lemmasProved: 39 }, /, 39 of 40 lemmas$/],
+      [{ lemmas: 40 }, /, 0 of 40 lemmas$/],
       [{ functions: 0, proved: 0 }, /0 of 0/],
     ] as const) {
       const state = provedState(hash(wasm), await verdict(test, { ...complete, ...change }));
