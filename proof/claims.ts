@@ -4,13 +4,17 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { kcoreFolder } from "../kcore/build/wasm.ts";
 import type { Claims, Module } from "../microv/index.ts";
+import { exceptionContracts } from "./exception.ts";
 import { hostmemContracts } from "./hostmem.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
 import { lockContracts } from "./lock.ts";
 import { pgtableContracts } from "./pgtable.ts";
 import { poolContracts } from "./pool.ts";
+import { psciContracts } from "./psci.ts";
 import { coreOf } from "./theory.ts";
+import { tlbContracts } from "./tlb.ts";
 import { traceContracts } from "./trace.ts";
+import { vgicContracts } from "./vgic.ts";
 
 /** @throws Error when the module is not a build of the core */
 export function claimsOf(module: Module): Claims {
@@ -20,10 +24,14 @@ export function claimsOf(module: Module): Claims {
     contracts: [
       ...lockContracts(core.m),
       ...poolContracts(core),
+      ...tlbContracts(core),
       ...pgtableContracts(core),
       ...traceContracts(core),
       ...hostmemContracts(core),
       ...hosttrapContracts(core),
+      ...exceptionContracts(),
+      ...vgicContracts(core),
+      ...psciContracts(core),
     ],
     unproved: [],
     lemmas: [],

@@ -1,0 +1,137 @@
+/** Firmware calls of the host: every CPU comes up in the core, and firmware hears nothing that would let it touch memory. */
+import {
+  and,
+  band,
+  bv,
+  type Clause,
+  type Contract,
+  eq,
+  implies,
+  ite,
+  ne,
+  not,
+  or,
+  sub,
+  type Term,
+  uge,
+  ule,
+  ult,
+} from "../microv/index.ts";
+import { requireFree } from "./lock.ts";
+import { hostReg, isHostReg } from "./percpu.ts";
+import type { Core } from "./theory.ts";
+
+const LOW_HALF = 0xffff_ffffn;
+const SMCCC_64 = 1n << 30n;
+const CPU_SUSPEND = 0x8400_0001;
+const CPU_ON = 0x8400_0003;
+const SYSTEM_SUSPEND = 0x8400_000e;
+/** Registers that a call of firmware may change (Arm DEN0028: x0 to x17). */
+const CALL_REGISTERS = 18;
+const MPIDR_AFFINITY = 0xff_00ff_ffffn;
+const MASK = (1n << 64n) - 1n;
+
+const INVALID_PARAMS = bv(-2, 64);
+const ALREADY_ON = bv(-4, 64);
+const NOT_SUPPORTED = bv(-1, 64);
+
+/** Function number of the host's call, without the bit of the 64-bit convention. */
+function functionOf(c: Clause, core: Core): Term {
+  return band(hostReg(c.before, core.m, 0), bv(LOW_HALF & ~SMCCC_64, 64));
+}
+
+export function psciContracts(core: Core): Contract[] {
+  const { m } = core;
+  const affinity = (c: Clause) => {
+    const id = hostReg(c.before, m, 0);
+    const x1 = hostReg(c.before, m, 1);
+    return ite(ne(band(id, bv(SMCCC_64, 64)), bv(0, 64)), x1, band(x1, bv(LOW_HALF, 64)));
+  };
+  /** Firmware answers in the registers of the call. */
+  const firmwareAnswers = (c: Clause) => c.havoc("linear", (key) => isHostReg(m, key, CALL_REGISTERS));
+  return [
+    {
+      // Whether a number is one of `count` from `base` on.
+      function: "psci/isIn",
+      parameters: ["id", "base", "count"],
+      spec(c) {
+        const [id, base, count] = c.args as [Term, Term, Term];
+        return ite(ult(sub(id, base), count), bv(1, 32), bv(0, 32));
+      },
+    },
+    {
+      // CPU_SUSPEND and SYSTEM_SUSPEND: the CPU comes back in the core, and then where the host asked in x`entry`.
+      function: "psci/suspend",
+      parameters: ["cpu", "entry"],
+      forms: { 0: () => m.area },
+      spec(c) {
+        const entry = c.args[1] as Term;
+        requireFree(c, "psciHeld");
+        const call = functionOf(c, core);
+        const isCall = (number: number, register: number) =>
+          and(eq(call, bv(number, 64)), eq(entry, bv(register, 32)));
+        c.require(
+          "it is one of these calls, with its register of the entry point",
+          or(isCall(CPU_SUSPEND, 2), isCall(SYSTEM_SUSPEND, 1)),
+        );
+        firmwareAnswers(c);
+      },
+    },
+    {
+      // CPU_ON: the target comes up in the core, and then where the host asked.
+      function: "psci/cpuOn",
+      parameters: ["cpu"],
+      forms: { 0: () => m.area },
+      loops: {
+        0: {
+          invariant: (now) => ({ "there are so many CPUs": ule(now.locals[1] as Term, bv(64, 32)) }),
+          variant: (now) => sub(bv(64, 32), now.locals[1] as Term),
+        },
+      },
+      spec(c) {
+        requireFree(c, "psciHeld");
+        c.require("it is CPU_ON", eq(functionOf(c, core), bv(CPU_ON, 64)));
+        firmwareAnswers(c);
+        const target = affinity(c);
+        const isAffinity = eq(band(target, bv(MASK & ~MPIDR_AFFINITY, 64)), bv(0, 64));
+        const x0 = hostReg(c.state, m, 0);
+        const same = (n: number) => eq(hostReg(c.state, m, n), hostReg(c.before, m, n));
+        c.ensure(
+          "what names no CPU is refused, and nothing else changes",
+          implies(not(isAffinity), and(eq(x0, INVALID_PARAMS), same(1), same(2), same(3))),
+        );
+        c.can("there is no such CPU", and(isAffinity, eq(x0, INVALID_PARAMS)));
+        c.can("it is being started already", eq(x0, ALREADY_ON));
+        c.can("it starts", eq(x0, bv(0, 64)));
+      },
+    },
+    {
+      // An SMC of the host: what is not known to be harmless is answered by the core.
+      function: "psci/hostSmc",
+      parameters: ["cpu"],
+      forms: { 0: () => m.area },
+      spec(c) {
+        requireFree(c, "psciHeld");
+        firmwareAnswers(c);
+        const id = band(hostReg(c.before, m, 0), bv(LOW_HALF, 64));
+        const standard = ule(id, bv(0x8000_ffff, 64));
+        const power = (number: Term) =>
+          and(uge(number, bv(0x8400_0000, 64)), ule(number, bv(0x8400_0053, 64)));
+        const isKnown = or(
+          and(uge(id, bv(0x8000_0000, 64)), standard),
+          power(band(id, bv(LOW_HALF & ~SMCCC_64, 64))),
+        );
+        const same = (n: number) => eq(hostReg(c.state, m, n), hostReg(c.before, m, n));
+        c.ensure(
+          "calls of other services are not supported, and change x0 alone",
+          implies(
+            not(isKnown),
+            and(eq(hostReg(c.state, m, 0), NOT_SUPPORTED), ...[1, 2, 3, 4, 5, 6, 7, 8, 17].map(same)),
+          ),
+        );
+        c.can("a call is refused", eq(hostReg(c.state, m, 0), NOT_SUPPORTED));
+        c.can("a call succeeds", eq(hostReg(c.state, m, 0), bv(0, 64)));
+      },
+    },
+  ];
+}
