@@ -49,7 +49,7 @@ import {
   s2pageIndex,
   setOwner,
 } from "./s2page";
-import { tlbFlushVmid } from "./tlb";
+import { tlbFlushIpa, tlbFlushVmid } from "./tlb";
 
 /** What became of a stage 2 fault. */
 export namespace Fill {
@@ -144,24 +144,33 @@ function dropUses(entry: u64, level: u32): void {
   for (let i: u64 = 0; i < BLOCK_PAGES; i++) dropUse(first + i);
 }
 
-/** Unmaps the leaf `entry` at `slot` of `level`, and for an ordinary VM counts the uses down. */
+/** Empties the entry at `slot` of an ordinary VM's tables, which holds the leaf `entry` of `level`, and counts its uses down. */
+function dropEntry(slot: u64, entry: u64, level: u32): void {
+  pt_write(slot, 0);
+  dropUses(entry, level);
+}
+
+/** Unmaps the leaf `entry` at `slot` of `level`, and for an ordinary VM counts the uses down. LOCK_S2PAGE is held. */
 function dropLeaf(vm: Vm, slot: u64, entry: u64, level: u32, ipa: u64): void {
-  clearEntry(slot, nptVttbr(<u32>vm.slot), ipa);
-  if (vm.privateMemory == 0) dropUses(entry, level);
+  if (vm.privateMemory == 0) dropEntry(slot, entry, level);
+  else pt_write(slot, 0);
+  tlbFlushIpa(nptVttbr(<u32>vm.slot), ipa);
 }
 
-/** Counts down the uses of every page that the level 3 table at `table` maps, and empties it. */
+/** Empties the level 3 table at `table`, which no entry links any more, and counts down the uses of what it mapped. */
 function emptyTable(vm: Vm, table: u64): void {
-  if (vm.privateMemory == 0) {
-    for (let i: u64 = 0; i < BLOCK_PAGES; i++) {
-      const page = pt_read(table + (i << 3));
-      if ((page & PTE_VALID) != 0) dropUse(s2pageIndex(page & PTE_ADDRESS));
-    }
+  if (vm.privateMemory != 0) {
+    pt_zero(table);
+    return;
   }
-  pt_zero(table);
+  for (let i: u64 = 0; i < BLOCK_PAGES; i++) {
+    const slot = table + (i << 3);
+    const entry = pt_read(slot);
+    if (entry != 0) dropEntry(slot, entry, 3);
+  }
 }
 
-/** Makes every entry of the table at `table` invalid, and keeps what it was. */
+/** Makes every entry of the table at `table` invalid, and keeps what it was. The caller invalidates the TLBs. */
 function retainEntries(table: u64): void {
   for (let i: u64 = 0; i < BLOCK_PAGES; i++) {
     const slot = table + (i << 3);
@@ -183,12 +192,17 @@ function settle(vm: Vm, ipa: u64): void {
     if (entry == 0) return;
     if ((entry & PTE_VALID) == 0) {
       if ((entry & PTE_TABLE) == 0) {
-        dropUses(entry, level);
-        pt_write(slot, 0);
+        dropEntry(slot, entry, 2);
         return;
       }
-      if (level == 2) emptyTable(vm, entry & PTE_ADDRESS);
-      else retainEntries(entry & PTE_ADDRESS);
+      if (level == 2) {
+        pt_write(slot, 0);
+        emptyTable(vm, entry & PTE_ADDRESS);
+        poolFree(entry & PTE_ADDRESS);
+        return;
+      }
+      retainEntries(entry & PTE_ADDRESS);
+      tlbFlushVmid(nptVttbr(<u32>vm.slot));
       setEntry(slot, entry | PTE_VALID);
     } else if ((entry & PTE_TABLE) == 0) {
       return;
@@ -374,11 +388,18 @@ export function takeBackRegion(vm: Vm, ipa: u64): u64 {
   return nptNext(found, ipa);
 }
 
-/** Gives back the table of `level` + 1 below the entry for `ipa`, if there is one; it maps nothing any more. */
+/** True when every entry of the table at `table` is empty. */
+function isEmpty(table: u64): bool {
+  let empty = true;
+  for (let i: u64 = 0; i < BLOCK_PAGES; i++) empty = empty && pt_read(table + (i << 3)) == 0;
+  return empty;
+}
+
+/** Gives back the table of `level` + 1 below the entry for `ipa`, if there is one and it is empty. */
 function freeTable(vm: Vm, ipa: u64, level: u32): void {
   const slot = slotAddress(nptWalk(<u32>vm.slot, vm.ipaBits, ipa, level));
   const entry = pt_read(slot);
-  if (!isTable(entry)) return;
+  if (!isTable(entry) || !isEmpty(entry & PTE_ADDRESS)) return;
   pt_write(slot, 0);
   tlbFlushVmid(nptVttbr(<u32>vm.slot));
   poolFree(entry & PTE_ADDRESS);
