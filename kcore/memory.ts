@@ -67,8 +67,6 @@ export namespace Fill {
 
 const BLOCK_SIZE: u64 = 0x20_0000;
 const BLOCK_PAGES: u64 = 512;
-/** Entries of a root of two concatenated tables; a single one is followed by an empty page. */
-const ROOT_ENTRIES: u64 = 1024;
 
 /** Execute-never bit of the host's descriptors that forbids both EL1 and EL0. */
 const PROPOSAL_XN: u64 = 1 << 54;
@@ -366,13 +364,11 @@ export function takeBackPage(vm: Vm, ipa: u64): void {
   release(LOCK_S2PAGE);
 }
 
-/** Takes everything back from an ordinary VM, by retaining every entry of its root. The slot's lock is held. */
+/** Takes everything back from an ordinary VM, by retaining every entry of its root's two tables. The slot's lock is held. */
 export function takeBackAll(vm: Vm): void {
   const root = nptRoot(<u32>vm.slot);
-  for (let i: u64 = 0; i < ROOT_ENTRIES; i++) {
-    const entry = pt_read(root + (i << 3));
-    if ((entry & PTE_VALID) != 0) pt_write(root + (i << 3), entry & ~PTE_VALID);
-  }
+  retainEntries(root);
+  retainEntries(root + 4096);
   tlbFlushVmid(nptVttbr(<u32>vm.slot));
 }
 

@@ -54,7 +54,8 @@ export interface LoopContract extends LoopSpec {
 export interface Contract {
   /** The function, as the name section has it. */
   readonly function: string;
-  spec(c: Clause): Term | undefined | void;
+  // biome-ignore lint/suspicious/noConfusingVoidType: the contract of a function without result gives none
+  spec(c: Clause): Term | void;
   /** Names of the parameters, for people; the name section has none. */
   readonly parameters?: readonly string[];
   /**
@@ -104,6 +105,8 @@ export interface Clause {
   ensureAll(name: string, memory: string, fact: (key: Term, state: State) => Term): void;
   /** Uses an invariant at a key at which it would not be instantiated. */
   recall(invariant: (state: State) => Term): void;
+  /** Uses an invariant, at every key of a memory, about entries at which it would not be instantiated. */
+  recallAll(memory: string, invariant: (state: State, key: Term) => Term): void;
   /** States that a run in which `condition` holds exists: shown, never granted. */
   can(name: string, condition: Term): void;
   /** The result, of `width` bits, left to the function. */
@@ -155,6 +158,8 @@ class CallClause implements Clause {
   }
 
   recall(): void {}
+
+  recallAll(): void {}
 
   can(): void {}
 
@@ -237,6 +242,10 @@ class ProofClause implements Clause {
 
   recall(invariant: (state: State) => Term): void {
     this.hypotheses.push(invariant(this.before));
+  }
+
+  recallAll(memory: string, invariant: (state: State, key: Term) => Term): void {
+    this.entryFacts.push({ memory, at: (key) => invariant(this.before, key) });
   }
 
   can(name: string, condition: Term): void {

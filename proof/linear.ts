@@ -81,13 +81,13 @@ function regions(m: Machine): Region[] {
       size: 0x1000,
       read: (state, address) =>
         or(
-          isCore(address, "hostIpaBits", "hostVtcr", "booted"),
+          isCore(address, "hostIpaBits", "hostVtcr", "forceWriteBack", "booted"),
           and(isCore(address, "poolHead", "poolFree"), or(ghost(state, "poolHeld"), starting(state))),
           and(isCore(address, "vmSlots", "vcpuSlots"), or(vms(state), starting(state))),
         ),
       write: (state, address) =>
         or(
-          and(starting(state), isCore(address, "hostIpaBits", "hostVtcr", "booted", "vmSlots")),
+          and(starting(state), isCore(address, "hostIpaBits", "hostVtcr", "forceWriteBack", "booted", "vmSlots")),
           and(isCore(address, "poolHead", "poolFree"), or(ghost(state, "poolHeld"), starting(state))),
           and(isCore(address, "vmSlots", "vcpuSlots"), vms(state)),
         ),
