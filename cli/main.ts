@@ -7,8 +7,10 @@ import { benchCommand } from "./bench.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { Interrupted, interruption, Status } from "./exit.ts";
+import { mutateCommand } from "./mutate.ts";
 import { openProgress, type ProgressDisplay } from "./progress.ts";
 import { runCommand } from "./run.ts";
+import { verifyCommand } from "./verify.ts";
 
 /** What a command works with. */
 export interface CommandContext {
@@ -50,7 +52,7 @@ export async function main(args: readonly string[]): Promise<number> {
       outputError: (text, write) => write(`corevisor: ${text.replace(/^error: /, "")}`),
     })
     .configureHelp({ showGlobalOptions: true });
-  for (const make of [runCommand, demoCommand, benchCommand, doctorCommand]) {
+  for (const make of [runCommand, demoCommand, benchCommand, doctorCommand, verifyCommand, mutateCommand]) {
     program.addCommand(make(context).copyInheritedSettings(program));
   }
   try {

@@ -39,7 +39,7 @@ interface Stored {
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 
 /** Digest of the verifier's own source: no answer outlives a change of the tool. */
-function toolDigest(): string {
+export function toolDigest(): string {
   const folder = dirname(fileURLToPath(import.meta.url));
   const files = readdirSync(folder)
     .filter((name) => /\.(ts|js)$/.test(name))

@@ -1,9 +1,9 @@
 /** Checks certificates in processes of their own, so that the caller can go on making queries meanwhile. */
 
-import { type ChildProcess, fork } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import type { ChildProcess } from "node:child_process";
 import { checkProof, type ProofFormat, type Verdict } from "./certificate.ts";
 import type { Cnf } from "./cnf.ts";
+import { forkFile } from "./fork.ts";
 
 export interface Request {
   readonly cnf: Cnf;
@@ -47,8 +47,7 @@ export class Certifier {
   }
 
   private start(): ChildProcess {
-    const path = fileURLToPath(new URL("./certifier.worker.ts", import.meta.url));
-    const worker = fork(path, { serialization: "advanced" });
+    const worker = forkFile("certifier.worker.ts", { serialization: "advanced" });
     worker.on("message", (verdict: Verdict) => {
       this.busy.get(worker)?.resolve(verdict);
       this.busy.delete(worker);

@@ -74,6 +74,11 @@ export interface Contract {
    * a function with ghost code is shown to keep them itself.
    */
   readonly ghost?: Record<string, (call: Call, args: readonly Term[]) => void>;
+  /**
+   * Uses of lemmas: runs just before a call as `ghost` does, shows what a lemma asks (`oblige`), grants what it gives (`assume`), and
+   * changes nothing.
+   */
+  readonly uses?: Record<string, (call: Call, args: readonly Term[]) => void>;
   /** Ghost code at the return of the body. */
   readonly atReturn?: (state: State, args: readonly Term[], result: Term | undefined) => void;
   /** Invariants that this function's caller does not grant, or that it leaves broken. */
@@ -426,11 +431,12 @@ export function functionProblem(
       !contract.inline?.includes(other.function) &&
       present.has(other.function),
   );
+  const hinted = (model: CallModel) => withGhost(withGhost(model, contract.ghost, args), contract.uses, args);
   const models = Object.fromEntries(
-    Object.entries(theory.models).map(([name, model]) => [name, withGhost(model, contract.ghost, args)]),
+    Object.entries(theory.models).map(([name, model]) => [name, hinted(model)]),
   );
   const calls = Object.fromEntries(
-    others.map((other) => [other.function, withGhost(modelOf(other, theory, facts), contract.ghost, args)]),
+    others.map((other) => [other.function, hinted(modelOf(other, theory, facts))]),
   );
   const loops = Object.fromEntries(
     contracts.flatMap((other) =>

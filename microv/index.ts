@@ -37,6 +37,14 @@ export {
 export { type Counterexample, type Execution, explain, format, type Mismatch } from "./counterexample.ts";
 export { type Assignment, Evaluator, Model } from "./evaluate.ts";
 export { ExecutionError, Executor, type Outcome } from "./executor.ts";
+export {
+  Farm,
+  type FarmSettings,
+  type MutantVerdict,
+  type Report,
+  type VerifyOptions,
+  verify,
+} from "./farm.ts";
 export { type EntryFact, instantiate } from "./instantiate.ts";
 export { type Access, type LinearMemory, WordMemory } from "./linear.ts";
 export { contentsIn, groundReads, Memory } from "./memory.ts";
@@ -60,12 +68,20 @@ export {
 } from "./module.ts";
 export { type Mutant, type MutationOptions, mutants } from "./mutation.ts";
 export { type Goal, type Problem, type ProveOptions, prove, type Result } from "./prover.ts";
+export { describe, type Palette, plain, type Summary, summarize } from "./report.ts";
 export { callees, checkShape, findRecursion, type Shape } from "./shape.ts";
 export { toSmtLib } from "./smtlib.ts";
 export { type Answer, findSolvers, Query, type Solver, type SolverOptions, solve } from "./solver.ts";
 export { type Position, SourceMap } from "./sourcemap.ts";
 export { copyState, initialState, type State } from "./state.ts";
 export { rename, substitute } from "./substitute.ts";
+export {
+  describeMutants,
+  type Judged,
+  judgeAll,
+  type MutationSummary,
+  summarizeMutants,
+} from "./survivors.ts";
 export {
   applicationsOf,
   apply,
@@ -85,9 +101,12 @@ export {
   variablesOf,
 } from "./term.ts";
 export {
+  type CheckOptions,
   type Claims,
-  counterexamples,
+  type ClaimsModule,
+  checkFunction,
+  checkLemma,
+  type GoalVerdict,
+  provable,
   type Verdict as FunctionVerdict,
-  type VerifyOptions,
-  verify,
 } from "./verify.ts";

@@ -62,6 +62,8 @@ export interface ProveOptions {
   readonly parallel?: number;
   /** Most rounds of instantiation of entry facts, tried when fewer leave a goal unproved. */
   readonly rounds?: number;
+  /** Whether the first goal that is not proved ends the work: the results are then those so far. */
+  readonly stopEarly?: boolean;
   /** Told of each result as it comes, in any order. */
   readonly onResult?: (result: Result, done: number, total: number) => void;
 }
@@ -245,10 +247,12 @@ export async function prove(problems: readonly Problem[], options: ProveOptions)
   const witnesses: Witnesses = new Map();
   let next = 0;
   let done = 0;
+  let stopped = false;
   const runner = async (): Promise<void> => {
-    for (let index = next++; index < tasks.length; index = next++) {
+    for (let index = next++; index < tasks.length && !stopped; index = next++) {
       const result = await work(tasks[index] as Task, investigator, witnesses, options.rounds ?? 3);
       results[index] = result;
+      if (options.stopEarly && result.status !== "proved") stopped = true;
       options.onResult?.(result, ++done, tasks.length);
     }
   };
@@ -257,5 +261,5 @@ export async function prove(problems: readonly Problem[], options: ProveOptions)
   } finally {
     investigator.close();
   }
-  return results;
+  return results.filter((result) => result !== undefined);
 }

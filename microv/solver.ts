@@ -6,18 +6,18 @@
  * (time, memory, a crash, output that makes no sense, a model that is none) is `unknown` with the reason, never `unsat`.
  */
 
-import { type ChildProcess, fork } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { type Blasted, blast } from "./bitblast.ts";
 import { digest } from "./canonical.ts";
 import type { ProofFormat } from "./certificate.ts";
 import { toDimacs } from "./cnf.ts";
 import { Evaluator, type Model } from "./evaluate.ts";
+import { forkFile } from "./fork.ts";
 import { presolve } from "./presolve.ts";
 import { type Limits, run } from "./process.ts";
 import { readModel, toSmtLib } from "./smtlib.ts";
@@ -202,8 +202,7 @@ class WasmSolver implements Solver {
   private ask(query: Query, limits: Limits): Promise<Answer> {
     const solver = this.name;
     return new Promise((resolve) => {
-      const path = fileURLToPath(new URL("./z3.worker.ts", import.meta.url));
-      this.child ??= fork(path, { stdio: ["ignore", "ignore", "pipe", "ipc"] });
+      this.child ??= forkFile("z3.worker.ts", { stdio: ["ignore", "ignore", "pipe", "ipc"] });
       const child = this.child;
       let stderr = "";
       const finish = (answer: Answer): void => {

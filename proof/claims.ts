@@ -10,6 +10,7 @@ import { hosttrapContracts } from "./hosttrap.ts";
 import { lockContracts } from "./lock.ts";
 import { pgtableContracts } from "./pgtable.ts";
 import { poolContracts } from "./pool.ts";
+import { inPlaceLemma } from "./profile.ts";
 import { psciContracts } from "./psci.ts";
 import { coreOf } from "./theory.ts";
 import { tlbContracts } from "./tlb.ts";
@@ -34,7 +35,7 @@ export function claimsOf(module: Module): Claims {
       ...psciContracts(core),
     ],
     unproved: [],
-    lemmas: [],
+    lemmas: [inPlaceLemma(core.m)],
     axioms: [],
   };
 }
