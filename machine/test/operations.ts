@@ -367,14 +367,14 @@ export function sequence(length: number, names?: readonly string[]): fc.Arbitrar
 }
 
 /**
- * Carries one operation out, on its CPU or the next one that runs what it is for.
+ * Carries one operation out, on its CPU or the next one that runs what it is for; not on `busy`, which is in the core.
  * @returns false when there is none
  */
-export function perform(world: World, { name, cpu: index, numbers }: Operation): boolean {
+export function perform(world: World, { name, cpu: index, numbers }: Operation, busy?: Cpu): boolean {
   const { on, run } = kinds[name] as Kind;
   for (let n = 0; n < world.machine.cpus.length; n++) {
     const cpu = world.cpu(index + n);
-    if (on !== "any" && cpu.context !== on) continue;
+    if (cpu === busy || (on !== "any" && cpu.context !== on)) continue;
     run(world, cpu, numbers);
     return true;
   }

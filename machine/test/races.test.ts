@@ -1,7 +1,7 @@
 /** Two CPUs in the core at once: what one does between two critical sections of the other. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { guestWrite, interrupt } from "../guest.ts";
+import { guestRead, guestWrite, interrupt } from "../guest.ts";
 import { type Lab, openLab } from "./lab.ts";
 import { buildVariant } from "./variant.ts";
 
@@ -22,6 +22,8 @@ function privatePage(alive: boolean) {
   guestWrite(machine, cpu, vm.frames.first * 4096, 0x5ec2e7n);
   interrupt(machine, cpu);
   const pa = vm.backing.get(vm.frames.first) as number;
+  // The page is kept from being used for something else.
+  if (!alive) vm.backing.clear();
   if (!alive) assert.equal(kernel.destroyVm(cpu, vm), 0n);
   return { ...lab, vm, pa };
 }
@@ -73,6 +75,29 @@ for (const [lock, count] of [
     assert.deepEqual(kernel.write(machine.cpu(0), pa, 42n), { value: 42n });
     assert.ok(happened(), "the other CPU never came in between");
     assert.deepEqual(kernel.read(machine.cpu(0), pa), { value: 42n });
+  });
+}
+
+for (const alive of [false, true]) {
+  test(`a page that another CPU takes back from a ${alive ? "live" : "dead"} VM and gives to the next is the next one's`, () => {
+    const lab = privatePage(alive);
+    const { kernel, machine, pa, vm } = lab;
+    if (alive) kernel.unpropose(vm, vm.frames.first * 4096);
+    vm.backing.clear();
+    const other = machine.cpu(1);
+    const next = kernel.createVm(other);
+    const vcpu = kernel.createVcpu(other, next);
+    const ipa = next.frames.first * 4096;
+    kernel.propose(next, ipa, pa);
+    const happened = afterRelease(lab, LOCK_S2PAGE, 2, () => {
+      assert.deepEqual(kernel.read(other, pa), { value: 0n });
+      assert.equal(kernel.run(other, vcpu), "guest");
+      assert.deepEqual(guestWrite(machine, other, ipa, 0x5ec2e8n), { value: 0x5ec2e8n });
+    });
+    assert.deepEqual(kernel.read(machine.cpu(0), pa), { emulated: 0n });
+    assert.ok(happened(), "the other CPU never came in between");
+    assert.equal(machine.ownerOf(pa), Number(next.handle));
+    assert.deepEqual(guestRead(machine, other, ipa), { value: 0x5ec2e8n });
   });
 }
 
