@@ -36,7 +36,7 @@ export function translateRange(va: u64, size: u64): u64 {
   if (pa == 0) return 0;
   const pages = pagesOf(va, size);
   if (pages > MAX_PIN_PAGES) return 0;
-  for (let i: u64 = 1; i < pages; i++) {
+  for (let i: u64 = 1; i < MAX_PIN_PAGES && i < pages; i++) {
     if (translate((va & ~0xfff) + (i << 12)) != (pa & ~0xfff) + (i << 12)) return 0;
   }
   return pa;
@@ -48,8 +48,8 @@ export function pin(pa: u64, size: u64): bool {
   const pages = pagesOf(pa, size);
   let mine = pages <= MAX_PIN_PAGES;
   acquire(LOCK_S2PAGE);
-  for (let i: u64 = 0; mine && i < pages; i++) mine = isRam(pa + (i << 12)) && isHostPage(first + i);
-  for (let i: u64 = 0; mine && i < pages; i++) addUse(first + i);
+  for (let i: u64 = 0; i < MAX_PIN_PAGES && mine && i < pages; i++) mine = isRam(pa + (i << 12)) && isHostPage(first + i);
+  for (let i: u64 = 0; i < MAX_PIN_PAGES && mine && i < pages; i++) addUse(first + i);
   release(LOCK_S2PAGE);
   return mine;
 }
@@ -59,6 +59,6 @@ export function unpin(pa: u64, size: u64): void {
   const first = s2pageIndex(pa);
   const pages = pagesOf(pa, size);
   acquire(LOCK_S2PAGE);
-  for (let i: u64 = 0; i < pages && i < MAX_PIN_PAGES; i++) dropUse(first + i);
+  for (let i: u64 = 0; i < MAX_PIN_PAGES && i < pages; i++) dropUse(first + i);
   release(LOCK_S2PAGE);
 }

@@ -22,16 +22,19 @@ import {
   sub,
   type Term,
   uge,
+  ugt,
   ule,
   ult,
   zext,
 } from "../microv/index.ts";
 import { field } from "./layout.ts";
-import { vttbrOf } from "./machine.ts";
+import { frameFits, mayBeLeaf, mayMap, type Registers, vmidOf, vttbrOf } from "./machine.ts";
 import { profileInvariant } from "./profile.ts";
 import {
+  anyPage,
   fitsPhysical,
   ghost,
+  goesDown,
   HOST_ROOT,
   hasTableBit,
   holds,
@@ -41,14 +44,17 @@ import {
   isCores,
   isCountedLeaf,
   isDetached,
+  isHosts,
   isOrdinary,
   isRootPage,
   isTableEntry,
   isValid,
+  isValidLeaf,
   type Machine,
   mappedKey,
   OWNER_CORE,
   OWNER_HOST,
+  OWNER_RESERVED,
   ownerOf,
   page,
   pageAt,
@@ -60,6 +66,7 @@ import {
   read,
   rootOf,
   rootPage,
+  someOffset,
   startLevel,
   tableStart,
   Use,
@@ -118,7 +125,7 @@ function shape(state: State, key: Term): Term {
       implies(
         leaf,
         and(
-          ne(level, bv(0, 2)),
+          mayBeLeaf(rootOf(use), level, entry),
           eq(prefix(level, target), target),
           eq(hasTableBit(entry), eq(level, bv(3, 2))),
           or(isValid(entry), and(ordinary, ne(level, bv(3, 2)))),
@@ -151,6 +158,64 @@ function leafInRam(state: State, m: Machine, key: Term): Term {
   return implies(
     and(or(inTree(use), isDetached(use)), ne(root, HOST_ROOT), leaf),
     and(inRam(m, page(entry)), inRam(m, last), ule(ramIndex(m, page(entry)), ramIndex(m, last))),
+  );
+}
+
+/** A leaf of the host or of a private VM maps, at each `offset` into it, what its root may map. */
+export function leafOwned(state: State, m: Machine, key: Term, offset: Term): Term {
+  const { use, level, first, entry } = placeAt(state, key);
+  const root = rootOf(use);
+  return implies(
+    and(inTree(use), not(isOrdinary(state, root)), isValidLeaf(entry, level)),
+    mayMap(state, m, root, first, page(entry), offset),
+  );
+}
+
+/**
+ * Invariant 3 of the design: a VM that maps a page exists; what an ordinary one maps, at each `offset` into a leaf, is the host's and
+ * referenced.
+ */
+export function leafLives(state: State, m: Machine, key: Term, offset: Term): Term {
+  const { use, level, entry } = placeAt(state, key);
+  const root = rootOf(use);
+  const alive = holds(state, "alive", root);
+  const some = add(page(entry), offset);
+  const lent = and(isHosts(state, m, some), ne(read(state, "refs", ramIndex(m, some)), bv(0, 40)));
+  return and(
+    implies(and(inTree(use), ne(root, HOST_ROOT), isValidLeaf(entry, level)), alive),
+    implies(
+      and(or(inTree(use), isDetached(use)), isOrdinary(state, root), isCountedLeaf(entry, level)),
+      and(lent, alive),
+    ),
+  );
+}
+
+/** The host's tables go down to a page that is a VM's. */
+function given(state: State, m: Machine, index: Term): Term {
+  const owner = ownerOf(read(state, "owner", index));
+  return implies(
+    ult(index, m.ramPages),
+    or(eq(owner, OWNER_HOST), eq(owner, OWNER_CORE), holds(state, "paged", pageAt(m, index))),
+  );
+}
+
+/**
+ * Pages belong to private VMs that exist, at a frame in their range, or to VMs that are gone: no handle is older than the last one of
+ * its slot.
+ */
+export function ownedByVm(state: State, m: Machine, index: Term): Term {
+  const entry = read(state, "owner", index);
+  const owner = ownerOf(entry);
+  const root = extract(7, 0, owner);
+  const last = read(state, "handle", root);
+  const exists = and(holds(state, "alive", root), eq(last, owner));
+  return implies(
+    and(ult(index, m.ramPages), ugt(owner, OWNER_RESERVED)),
+    and(
+      ne(root, HOST_ROOT),
+      ule(extract(23, 8, owner), extract(23, 8, last)),
+      implies(exists, and(holds(state, "isPrivate", root), frameFits(state, m, root, payloadOf(entry)))),
+    ),
   );
 }
 
@@ -279,10 +344,23 @@ export function countsAgree(state: State, m: Machine, index: Term): Term {
   );
 }
 
-/** There are fewer entries and pins than a count can hold. */
+/** What this CPU may access as host memory is pinned by something it holds. Granted and demanded with LOCK_S2PAGE. */
+export function heldIsPinned(state: State, m: Machine, index: Term): Term {
+  return implies(
+    and(ult(index, m.ramPages), holds(state, "accessible", pageAt(m, index))),
+    ne(read(state, "pins", index), bv(0, 40)),
+  );
+}
+
+/**
+ * A count holds all that it counts: an entry refers to a page at most once and there are at most 2^39 + 2^18 entries (boot takes no pool
+ * of more than 2^30 pages, and there are 512 pages of roots), and records pin a page less often than 2^38 times.
+ */
 export function countsFit(state: State, index: Term): Term {
-  const most = bv(1n << 38n, 40);
-  return and(ult(read(state, "refs", index), most), ult(read(state, "pins", index), most));
+  return and(
+    ult(read(state, "refs", index), bv(3n << 38n, 40)),
+    ult(read(state, "pins", index), bv(1n << 38n, 40)),
+  );
 }
 
 /** Whether what a VM record says of a root stays: LOCK_VMS or a vCPU of the VM is held. */
@@ -309,6 +387,7 @@ export function vmRecord(state: State, m: Machine, slot: Term): Term {
       and(
         ne(slot, bv(0, 8)),
         eq(at("slot"), zext(slot, 64)),
+        ne(at("handle"), bv(0, 64)),
         eq(at("handle"), zext(read(state, "handle", slot), 64)),
         uge(bits, bv(32, 64)),
         ule(bits, m.core("hostIpaBits")),
@@ -382,7 +461,7 @@ export function poolRank(state: State, m: Machine, table: Term): Term {
 }
 
 /** The invariants that are instantiated wherever their memory is read, by name. */
-export function invariantsOf(m: Machine): Invariant[] {
+export function invariantsOf(m: Machine, registers: Registers): Invariant[] {
   const on = (
     memory: string,
     name: string,
@@ -403,6 +482,7 @@ export function invariantsOf(m: Machine): Invariant[] {
     on("level", "roots start at their level", roots),
     on("use", "table pages lie in the pool", inPool),
     on("owner", "the host maps and lends only what it owns", owners),
+    on("owner", "the host's tables go down to what it gave away", given),
     on("accessible", "what is held in place is RAM", held),
     on("alive", "VM records agree", (state, m, slot) =>
       implies(vmStays(state, slot), vmRecord(state, m, slot)),
@@ -411,6 +491,10 @@ export function invariantsOf(m: Machine): Invariant[] {
       implies(or(ghost(state, "vmsHeld"), holds(state, "vcpuHeld", index)), vcpuRecord(state, m, index)),
     ),
     profileInvariant(m),
+    on("registers", "VTTBR_EL2 names a root and its VMID", (state, m, key) => {
+      const value = read(state, "registers", key);
+      return implies(eq(key, registers.key("vttbr_el2")), eq(value, vttbrOf(m, vmidOf(value))));
+    }),
   ];
 }
 
@@ -423,9 +507,29 @@ export function structureOf(m: Machine): Invariant[] {
       at: (state, key) => linked(state, m, key),
     },
     {
+      name: "a VM that maps a page exists, and what an ordinary VM maps is lent",
+      memory: "pt",
+      at: (state, key) => leafLives(state, m, key, someOffset(placeAt(state, key).level)),
+    },
+    {
+      name: "a VM's pages are a private VM's, in its range",
+      memory: "owner",
+      at: (state, key) => ownedByVm(state, m, key),
+    },
+    {
       name: "what is mapped is what a walk finds",
       memory: "mapped",
       at: (state, key) => walked(state, m, key),
+    },
+    {
+      name: "a leaf maps what its root may map",
+      memory: "pt",
+      at: (state, key) => leafOwned(state, m, key, someOffset(placeAt(state, key).level)),
+    },
+    {
+      name: "the host's tables go down as far as noted",
+      memory: "pt",
+      at: (state, key) => goesDown(state, key, anyPage),
     },
   ];
 }

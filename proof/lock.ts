@@ -29,6 +29,8 @@ import {
 } from "../microv/index.ts";
 import {
   countsAgree,
+  countsFit,
+  heldIsPinned,
   poolFits,
   poolHead,
   poolList,
@@ -127,6 +129,8 @@ export function stays(m: Machine): (state: State, name: string, key: Term) => Te
         return rootLocked(state, extract(46, 39, key));
       case "mapped":
         return rootLocked(state, extract(43, 36, key));
+      case "paged":
+        return ghost(state, "hostmapHeld");
       case "owner":
       case "refs":
       case "pins":
@@ -179,7 +183,7 @@ function acquire(m: Machine): Contract {
               "pt",
               ...BY_TABLE,
               "atRank",
-              ...(narrow ? [] : ["position", "mapped", ...BY_OWNER, "isPrivate", "handle", "alive"]),
+              ...(narrow ? [] : ["position", "mapped", "paged", ...BY_OWNER, "isPrivate", "handle", "alive"]),
             ],
       );
       const { state } = c;
@@ -199,7 +203,13 @@ function acquire(m: Machine): Contract {
         );
       const isOwner = named(Lock.S2PAGE)(lock);
       if (isOwner !== FALSE)
-        c.ensureAll("counts agree", "owner", (index, now) => implies(isOwner, countsAgree(now, m, index)));
+        c.ensureAll("counts agree", "owner", (index, now) =>
+          implies(isOwner, and(countsAgree(now, m, index), countsFit(now, index))),
+        );
+      if (isOwner !== FALSE)
+        c.ensureAll("what is held in place is pinned", "pins", (index, now) =>
+          implies(isOwner, heldIsPinned(now, m, index)),
+        );
     },
   };
 }
@@ -235,6 +245,10 @@ function release(m: Machine): Contract {
       const isOwner = named(Lock.S2PAGE)(lock);
       if (isOwner !== FALSE)
         c.requireAll("counts agree", "owner", (index) => implies(isOwner, countsAgree(before, m, index)));
+      if (isOwner !== FALSE)
+        c.requireAll("what is held in place is pinned", "pins", (index) =>
+          implies(isOwner, heldIsPinned(before, m, index)),
+        );
       const isVms = named(Lock.VMS)(lock);
       if (isVms !== FALSE) {
         c.requireAll("VM records agree", "alive", (slot) => implies(isVms, vmRecord(before, m, slot)));
@@ -341,6 +355,20 @@ export function holdingNothing(state: State): void {
     const old = memory(state, name);
     state.memories[name] = Memory.filled(old.keyWidth, bv(0, 1));
   }
+}
+
+/** Demands that the lock with this flag may be taken: neither it nor one that comes after it is held. */
+export function requireFree(c: Clause, flag: GhostName): void {
+  const before = CLASSES.find((one) => one.flag === flag)?.before ?? [];
+  c.require("its locks may be taken", and(...before.map((other) => not(ghost(c.before, other)))));
+}
+
+/** Starts a proof where the lock with this flag may be taken; the function's contract asks for that with `requireFree`. */
+export function lockFree(flag: GhostName): (state: State) => void {
+  const before = CLASSES.find((one) => one.flag === flag)?.before ?? [];
+  return (state) => {
+    for (const other of before) state.ghosts[other] = FALSE;
+  };
 }
 
 /** Contracts of the locks, for the functions that use them. */

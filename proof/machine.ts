@@ -13,6 +13,7 @@ import {
   bv,
   type Call,
   type CallModel,
+  type Clause,
   concat,
   eq,
   extract,
@@ -75,6 +76,7 @@ import {
   rewrite,
   rootLocked,
   rootOf,
+  rootPage,
   Stale,
   setGhost,
   someOffset,
@@ -92,7 +94,7 @@ const ZERO = bv(0, 1);
 // -------------------------------------------------------------------------------------------------------------- table memory
 
 /** Demands that `pa` is the address of an entry. */
-function entryAddress({ oblige }: Call, pa: Term): void {
+function entryAddress({ oblige }: Pick<Call, "oblige">, pa: Term): void {
   oblige("a table entry is addressed by a multiple of 8 below 2^48", and(isAligned(pa, 3), isPhysical(pa)));
 }
 
@@ -106,26 +108,38 @@ export function leafAllowed(
   entry: Term,
 ): Term {
   const target = page(entry);
-  const offset = someOffset(level);
+  return and(
+    ghost(state, "s2pageHeld"),
+    isValid(entry),
+    or(eq(root, HOST_ROOT), holds(state, "alive", root)),
+    mayBeLeaf(root, level, entry),
+    eq(prefix(level, target), target),
+    eq(hasTableBit(entry), eq(level, bv(3, 2))),
+    mayMap(state, m, root, first, target, someOffset(level)),
+  );
+}
+
+/** Whether a leaf may stand at `level`: the host's down from level 1, a VM's from level 2. Its access flag is set, so it is not zero when invalid. */
+export function mayBeLeaf(root: Term, level: Term, entry: Term): Term {
+  const low = or(eq(root, HOST_ROOT), ne(level, bv(1, 2)));
+  return and(ne(level, bv(0, 2)), low, eq(extract(10, 10, entry), ONE));
+}
+
+/** Whether `root` may map, at `offset` pages from input page `first` on, the page that far from `target`. */
+export function mayMap(state: State, m: Machine, root: Term, first: Term, target: Term, offset: Term): Term {
   const some = add(target, offset);
   const owned = read(state, "owner", ramIndex(m, some));
-  const isHostRoot = eq(root, HOST_ROOT);
   const identity = eq(zext(target, 37), first);
   const own = and(
     inRam(m, some),
     eq(ownerOf(owned), read(state, "handle", root)),
+    ugt(ownerOf(owned), OWNER_RESERVED),
     eq(payloadOf(owned), zext(add(extract(35, 0, first), offset), 40)),
   );
-  return and(
-    ghost(state, "s2pageHeld"),
-    ne(level, bv(0, 2)),
-    eq(prefix(level, target), target),
-    eq(hasTableBit(entry), eq(level, bv(3, 2))),
-    ite(
-      isHostRoot,
-      and(identity, implies(inRam(m, some), isHosts(state, m, some))),
-      ite(holds(state, "isPrivate", root), own, isHosts(state, m, some)),
-    ),
+  return ite(
+    eq(root, HOST_ROOT),
+    and(identity, implies(inRam(m, some), isHosts(state, m, some))),
+    ite(holds(state, "isPrivate", root), own, isHosts(state, m, some)),
   );
 }
 
@@ -153,7 +167,22 @@ function refer(state: State, m: Machine, level: Term, entry: Term, condition: Te
   );
 }
 
-function ptWrite(m: Machine): CallModel {
+/** Lets a contract do what a primitive does: its callers owe what the primitive demands. */
+export function perform(
+  c: Clause,
+  primitive: (call: Pick<Call, "state" | "args" | "oblige" | "assume">) => void,
+  ...args: Term[]
+): void {
+  primitive({
+    state: c.state,
+    args,
+    oblige: (name, fact) => c.require(name, fact),
+    assume: (fact) => c.ensure("the invariants hold", fact),
+  });
+}
+
+/** `pt_write`. */
+export function ptWrite(m: Machine): (call: Pick<Call, "state" | "args" | "oblige" | "assume">) => void {
   return (call) => {
     const { state, oblige } = call;
     const [pa, value] = call.args as [Term, Term];
@@ -231,7 +260,15 @@ function ptWrite(m: Machine): CallModel {
         ),
       ),
     );
+    oblige(
+      "a leaf takes no retained table's place",
+      implies(leaf, or(eq(old, bv(0, 64)), not(isTableEntry(old, level)))),
+    );
     oblige("an unlinked table is only emptied", implies(isDetached(use), eq(value, bv(0, 64))));
+    oblige(
+      "a free table page holds its link and nothing else",
+      implies(eq(use, Use.FREE), or(eq(value, bv(0, 64)), eq(extract(8, 0, key), bv(0, 9)))),
+    );
     oblige(
       "a table page that is not linked holds no table",
       implies(eq(use, Use.TAKEN), or(eq(value, bv(0, 64)), isValid(value))),
@@ -252,6 +289,13 @@ function ptWrite(m: Machine): CallModel {
         return ite(isTableEntry(value, level), extract(0, 0, table.read(through)), extract(0, 0, value));
       },
       exact,
+    );
+    rewrite(
+      state,
+      "paged",
+      (x) => covers(place, x),
+      () => ONE,
+      and(fresh, eq(root, HOST_ROOT), eq(level, bv(2, 2))),
     );
     write(state, "use", child, use, fresh);
     write(state, "level", child, below, fresh);
@@ -361,13 +405,22 @@ function s2pageWrite(m: Machine): CallModel {
     );
     demand("an owner changes under LOCK_HOSTMAP", implies(changes, ghost(state, "hostmapHeld")));
     demand("a page goes from the host to a VM or back", implies(changes, or(fromHost, toHost)));
-    demand("a page in use is not donated", implies(fromHost, eq(payloadOf(old), bv(0, 40))));
+    const unused = (count: Term) => eq(count, bv(0, 40));
+    demand(
+      "a page in use is not donated",
+      implies(
+        fromHost,
+        and(unused(payloadOf(old)), unused(read(state, "refs", index)), unused(read(state, "pins", index))),
+      ),
+    );
     demand(
       "a donated page is not mapped by the host",
       implies(fromHost, not(holds(state, "mapped", mappedKey(HOST_ROOT, x)))),
     );
     const cached = (root: Term, ipa: Term) =>
       and(eq(tlbRoot, root), eq(tlbPage, ipa), ne(ghost(state, "stale"), Stale.NO));
+    // So an empty entry above level 3 says that every page which it translates is the host's, or the core's.
+    demand("the host's tables go down to a donated page", implies(fromHost, holds(state, "paged", x)));
     demand("no TLB holds a donated page for the host", implies(fromHost, not(cached(HOST_ROOT, x))));
     demand(
       "a page is clean in all caches when it changes owner",
@@ -386,6 +439,10 @@ function s2pageWrite(m: Machine): CallModel {
           ugt(to, OWNER_RESERVED),
         ),
       ),
+    );
+    demand(
+      "a page is donated at a guest frame in the VM's range",
+      implies(fromHost, frameFits(state, m, newRoot, payloadOf(value))),
     );
     demand("a page returns to the host zeroed", implies(toHost, holds(state, "zeroed", x)));
     demand("a page returns to the host unused", implies(toHost, eq(payloadOf(value), bv(0, 40))));
@@ -407,6 +464,12 @@ function s2pageWrite(m: Machine): CallModel {
     );
     write(state, "owner", index, value);
   };
+}
+
+/** Whether a guest frame, 40 bits, is in the range of a root, which may have two concatenated tables at level 1. */
+export function frameFits(state: State, m: Machine, root: Term, frame: Term): Term {
+  const wide = eq(read(state, "level", rootPage(m, root)), bv(0, 2));
+  return and(eq(extract(39, 36, frame), bv(0, 4)), or(wide, eq(extract(35, 28, frame), bv(0, 8))));
 }
 
 // --------------------------------------------------------------------------------------------------------------- page contents
@@ -461,6 +524,15 @@ function pageClean(m: Machine): CallModel {
 
 // ---------------------------------------------------------------------------------------------------------------- host memory
 
+/** Whether the `bytes` bytes at `pa` are the host's, and stay so during an access now. */
+export function accessAllowed(state: State, m: Machine, pa: Term, bytes: Term): Term {
+  const may = (x: Term) =>
+    or(and(ghost(state, "s2pageHeld"), isHosts(state, m, x)), holds(state, "accessible", x));
+  const last = sub(add(pa, bytes), bv(1, 64));
+  const fits = and(isPhysical(pa), isPhysical(last), uge(last, pa));
+  return and(fits, may(page(pa)), may(page(last)));
+}
+
 /** Demands that `bytes` bytes at `pa` are the host's, and stay so during the access. */
 export function hostAccess(
   call: Pick<Call, "state" | "oblige">,
@@ -468,15 +540,10 @@ export function hostAccess(
   pa: Term,
   bytes: number | Term,
 ): void {
-  const { state } = call;
   const length = typeof bytes === "number" ? bv(bytes, 64) : bytes;
-  const may = (x: Term) =>
-    or(and(ghost(state, "s2pageHeld"), isHosts(state, m, x)), holds(state, "accessible", x));
-  const last = sub(add(pa, length), bv(1, 64));
-  const fits = and(isPhysical(pa), isPhysical(last), uge(last, pa));
   call.oblige(
     "host memory is accessed only in pages of the host, held in place",
-    and(fits, may(page(pa)), may(page(last))),
+    accessAllowed(call.state, m, pa, length),
   );
 }
 
@@ -496,7 +563,7 @@ function hostWrite(m: Machine, bytes: number): CallModel {
   };
 }
 
-const FRAME_BYTES = 248;
+export const FRAME_BYTES = 248;
 
 /** Demands that `bytes` bytes of linear memory at `start` lie in this CPU's area, and gives the test for its words. */
 function ownRange(call: Call, m: Machine, start: Term, bytes: number): (key: Term) => Term {
@@ -663,8 +730,12 @@ const ENTRIES: readonly (readonly [number, number])[] = [
   [PSCI_SYSTEM_SUSPEND, 1],
   [0xc400_000c, 1],
 ];
-/** PSCI and SMCCC calls that neither start a CPU elsewhere nor touch memory: VERSION, CPU_OFF, AFFINITY_INFO, MIGRATE_INFO_TYPE, and so on. */
-const HARMLESS_PSCI = [0, 2, 4, 6, 7, 8, 9, 10, 13, 15, 18];
+/**
+ * PSCI functions that neither start a CPU elsewhere nor touch memory (DEN0022): VERSION, CPU_OFF, AFFINITY_INFO, MIGRATE and its two
+ * queries, SYSTEM_OFF, SYSTEM_RESET, FEATURES, NODE_HW_STATE, SET_SUSPEND_MODE, STAT_RESIDENCY and _COUNT, SYSTEM_RESET2, and
+ * MEM_PROTECT with CHECK_RANGE, which are about what happens at the next start.
+ */
+const HARMLESS_PSCI = [0, 2, 4, 5, 6, 7, 8, 9, 10, 13, 15, 16, 17, 18, 19, 20];
 
 function smc(m: Machine): CallModel {
   return (call) => {
@@ -704,7 +775,7 @@ function smc(m: Machine): CallModel {
 
 // ------------------------------------------------------------------------------------------------------------- FP/SIMD and SVE
 
-const FP_BYTES = 528;
+export const FP_BYTES = 528;
 
 /** Bytes of SVE state for the vector length in force: z0..z31, p0..p15, FFR. */
 function sveBytes(registers: Registers, state: State): Term {

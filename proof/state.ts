@@ -55,6 +55,8 @@ const MEMORIES = {
   position: [47, 36],
   /** Whether a tree of the host or of a private VM maps an input page: root and page number, 8 + 36 bits. */
   mapped: [44, 1],
+  /** Whether the host's tree goes down to an entry of level 3 for an input page. Once it does it stays so. */
+  paged: [36, 1],
   /** How many entries of ordinary VMs' trees map a page of RAM, and how often it is pinned. */
   refs: [36, 40],
   pins: [36, 40],
@@ -421,6 +423,24 @@ export function agrees(state: State, key: Term, x: Term): Term {
 
 /** The page of the key at which `mapped` is compared with what a contract says of it. */
 export const comparedPage = extract(35, 0, variable("any mapped", 44));
+
+/**
+ * The invariant that ties `paged` to the tables: the host's tree is at level 3 for the pages that an entry of level 3, or a table entry
+ * of level 2, translates, and is not where an entry above ends the walk.
+ */
+export function goesDown(state: State, key: Term, x: Term): Term {
+  const place = placeAt(state, key);
+  const { level, entry } = place;
+  const isTable = isTableEntry(entry, level);
+  const down = or(eq(level, bv(3, 2)), and(eq(level, bv(2, 2)), isTable));
+  return implies(
+    and(eq(place.use, tree(HOST_ROOT)), covers(place, x)),
+    and(
+      implies(down, holds(state, "paged", x)),
+      implies(not(or(down, isTable)), not(holds(state, "paged", x))),
+    ),
+  );
+}
 
 /** Level at which a root for `ipaBits` (64 bits) starts. */
 export const startLevel = (ipaBits: Term): Term => ite(ult(bv(40, 64), ipaBits), bv(0, 2), bv(1, 2));

@@ -23,7 +23,7 @@ export function coreOf(module: Module): Core {
     registers,
     theory: {
       start: arbitraryState,
-      invariants: invariantsOf(m),
+      invariants: invariantsOf(m, registers),
       hypotheses: bootFacts(m),
       models: machineModels(module, m, registers),
       linear: new GuardedMemory(m),
