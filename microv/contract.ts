@@ -8,7 +8,7 @@
  * promises are goals, with the goal that the code changed the state exactly as the contract did.
  */
 
-import { and, eq, implies, ite } from "./build.ts";
+import { and, eq, implies, ite, or } from "./build.ts";
 import type { Execution } from "./counterexample.ts";
 import { Executor, type Outcome } from "./executor.ts";
 import type { EntryFact } from "./instantiate.ts";
@@ -104,6 +104,11 @@ export interface Clause {
   require(name: string, fact: Term): void;
   /** Demands `fact` of the caller at every key of the memory. */
   requireAll(name: string, memory: string, fact: (key: Term) => Term): void;
+  /**
+   * Demands `fact` at every key of the memory, of a caller that was not itself granted `token`: a proposition that stands for all of it, of
+   * the memory as it was at the start. Used by a lemma, not key by key.
+   */
+  requireToken(name: string, token: Term, memory: string, fact: (key: Term) => Term): void;
   /** Promises `fact` to the caller. */
   ensure(name: string, fact: Term): void;
   /** Promises `fact`, of the state as it is now, at every key of a memory. */
@@ -150,6 +155,12 @@ class CallClause implements Clause {
   requireAll(name: string, memory: string, fact: (key: Term) => Term): void {
     const width = (this.state.memories[memory] as Memory).keyWidth;
     this.require(name, fact(this.call.fresh(`any ${memory}`, width)));
+  }
+
+  requireToken(name: string, token: Term, memory: string, fact: (key: Term) => Term): void {
+    const { baseName, keyWidth } = this.state.memories[memory] as Memory;
+    const any = fact(this.call.fresh(`any ${memory}`, keyWidth));
+    this.require(name, baseName === memory ? or(token, any) : any);
   }
 
   ensure(_name: string, fact: Term): void {
@@ -234,6 +245,10 @@ class ProofClause implements Clause {
 
   requireAll(_name: string, memory: string, fact: (key: Term) => Term): void {
     this.entryFacts.push({ memory, at: fact });
+  }
+
+  requireToken(_name: string, token: Term): void {
+    this.hypotheses.push(token);
   }
 
   ensure(name: string, fact: Term): void {

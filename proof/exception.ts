@@ -1,38 +1,94 @@
-/** Exceptions that EL1 takes, by the Arm ARM (AArch64.TakeException), and what a skipped instruction does to PSTATE. */
-import { add, band, bor, bv, eq, extract, ite, type Term } from "../microv/index.ts";
+/** Entering and leaving exceptions, as the Arm ARM defines it (AArch64.TakeException, AArch64.ExceptionReturn, AArch32.ITAdvance). */
+import { add, bnot, bv, type Contract, concat, eq, extract, ite, or, type Term } from "../microv/index.ts";
 
-const mode = (pstate: Term) => extract(4, 0, pstate);
+const EL1H = bv(5, 5);
+const EL1T = bv(4, 5);
 /** PSTATE.nRW: the context is AArch32. */
 export const isAArch32 = (pstate: Term): Term => eq(extract(4, 4, pstate), bv(1, 1));
 
-/** NZCV, DIT and PAN outlive an exception. */
-const KEPT = (0xfn << 28n) | (1n << 24n) | (1n << 22n);
-/** DAIF are set, and EL1 runs on its own stack pointer. */
-const ENTERED = (0xfn << 6n) | 5n;
-const PAN = 1n << 22n;
-const SSBS = 1n << 12n;
-
-/** PSTATE of EL1 when it takes an exception from a context with `pstate` under SCTLR_EL1 `sctlr`. */
-export function exceptionPstate(pstate: Term, sctlr: Term): Term {
-  const span = eq(extract(23, 23, sctlr), bv(0, 1));
-  const dssbs = eq(extract(44, 44, sctlr), bv(1, 1));
-  const base = bor(band(pstate, bv(KEPT, 64)), bv(ENTERED, 64));
-  return bor(bor(base, ite(span, bv(PAN, 64), bv(0, 64))), ite(dssbs, bv(SSBS, 64), bv(0, 64)));
-}
-
-/** Where the vectors at `vbar` take a synchronous exception from a context with `pstate`. */
-export function syncVector(vbar: Term, pstate: Term): Term {
-  const offset = ite(
-    eq(mode(pstate), bv(5, 5)),
-    bv(0x200, 64),
-    ite(eq(mode(pstate), bv(4, 5)), bv(0, 64), ite(isAArch32(pstate), bv(0x600, 64), bv(0x400, 64))),
-  );
-  return add(vbar, offset);
-}
-
-/** PSTATE of an AArch64 context after an instruction was skipped: BTYPE and SS are clear. */
-export const pstateAfter = (pstate: Term): Term =>
-  band(pstate, bv(~((3n << 10n) | (1n << 21n)) & ((1n << 64n) - 1n), 64));
-
 /** Whether a context is user space, in either state. */
 export const fromUser = (pstate: Term): Term => eq(extract(3, 0, pstate), bv(0, 4));
+
+const one = (bit: number, word: Term) => extract(bit, bit, word);
+const zeros = (bits: number) => bv(0, bits);
+
+/** Where VBAR_EL1 `vbar` takes a synchronous exception from PSTATE `pstate`; reserved modes count as a lower level. */
+export function syncVector(vbar: Term, pstate: Term): Term {
+  const mode = extract(4, 0, pstate);
+  const offset = (n: number) => bv(n, 64);
+  const lower = ite(isAArch32(pstate), offset(0x600), offset(0x400));
+  return add(vbar, ite(eq(mode, EL1H), offset(0x200), ite(eq(mode, EL1T), offset(0), lower)));
+}
+
+/** PSTATE after an exception to EL1 from `pstate` under SCTLR_EL1 `sctlr`, by field from bit 63 down. */
+export function exceptionPstate(pstate: Term, sctlr: Term): Term {
+  const [nzcv, dit, pan] = [extract(31, 28, pstate), one(24, pstate), one(22, pstate)];
+  const [span, dssbs] = [one(23, sctlr), one(44, sctlr)];
+  const newPan = ite(or(eq(pan, bv(1, 1)), eq(span, bv(0, 1))), bv(1, 1), bv(0, 1));
+  const daif = bnot(zeros(4));
+  return concat(
+    zeros(32),
+    nzcv,
+    zeros(3), // TCO (the core offers no MTE), Q and IT, J
+    dit,
+    zeros(1), // UAO
+    newPan,
+    zeros(2), // SS, IL
+    zeros(7), // ALLINT and what is reserved
+    dssbs,
+    zeros(2), // BTYPE
+    daif,
+    zeros(1), // T
+    EL1H,
+  );
+}
+
+/** PSTATE behind an instruction that was skipped. */
+export function pstateAfter(pstate: Term): Term {
+  const a64 = concat(
+    extract(63, 22, pstate),
+    zeros(1), // SS
+    extract(20, 12, pstate),
+    zeros(2), // BTYPE
+    extract(9, 0, pstate),
+  );
+  const it = concat(extract(15, 10, pstate), extract(26, 25, pstate));
+  const next = ite(
+    eq(extract(2, 0, it), zeros(3)),
+    zeros(8),
+    concat(extract(7, 5, it), extract(3, 0, it), zeros(1)),
+  );
+  const a32 = concat(
+    extract(63, 27, pstate),
+    extract(1, 0, next),
+    extract(24, 22, pstate),
+    zeros(1), // SS
+    extract(20, 16, pstate),
+    extract(7, 2, next),
+    extract(9, 0, pstate),
+  );
+  return ite(isAArch32(pstate), a32, a64);
+}
+
+export function exceptionContracts(): Contract[] {
+  return [
+    {
+      // Where EL1 takes a synchronous exception.
+      function: "exception/syncVector",
+      parameters: ["vbar", "pstate"],
+      spec: ({ args: [vbar, pstate] }) => syncVector(vbar as Term, pstate as Term),
+    },
+    {
+      // With which PSTATE it does.
+      function: "exception/exceptionPstate",
+      parameters: ["pstate", "sctlr"],
+      spec: ({ args: [pstate, sctlr] }) => exceptionPstate(pstate as Term, sctlr as Term),
+    },
+    {
+      // Where an instruction was carried out for it.
+      function: "exception/pstateAfter",
+      parameters: ["pstate"],
+      spec: ({ args: [pstate] }) => pstateAfter(pstate as Term),
+    },
+  ];
+}

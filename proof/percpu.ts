@@ -31,3 +31,45 @@ export const cpuKey = (m: Machine, name: string): Term =>
 
 /** Number of this CPU as entries of the core are given it. */
 export const cpuNumber = concat(bv(0, 26), cpu);
+
+/** Key in linear memory of the word `offset` bytes into this CPU's area. */
+export const areaKey = (m: Machine, offset: number): Term =>
+  concat(extract(31, 12, m.area), bv(offset >> 3, 9));
+
+/** The form of a parameter that is this CPU's area. */
+export const thisCpu = (m: Machine) => () => m.area;
+
+/** Features of a CPU, by bit of `Cpu.features`. */
+const FEATURES = [
+  "SVE",
+  "RAS",
+  "PMU",
+  "SPE",
+  "TRBE",
+  "HCX",
+  "TCR2",
+  "S1PIE",
+  "S1POE",
+  "PAUTH",
+  "SME",
+  "A32_EL0",
+  "FGT",
+  "AMU",
+  "FWB",
+] as const;
+export type Feature = (typeof FEATURES)[number];
+
+/** Whether this CPU has all of the features. */
+export function has(state: State, m: Machine, ...features: readonly Feature[]): Term {
+  const word = cpuField(state, m, "features");
+  return and(
+    ...features.map((name) => {
+      const bit = FEATURES.indexOf(name);
+      return eq(extract(bit, bit, word), bv(1, 1));
+    }),
+  );
+}
+
+/** Name of the field that keeps a register, such as `sctlrEl1` for `sctlr_el1`. */
+export const fieldOf = (register: string): string =>
+  register.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());

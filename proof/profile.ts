@@ -6,19 +6,26 @@
 import {
   add,
   and,
+  apply,
   bv,
+  type Call,
   type Clause,
+  eq,
   type Invariant,
   implies,
   isConst,
+  type Problem,
+  type State,
   sub,
   type Term,
   TRUE,
   uge,
   ule,
+  variable,
 } from "../microv/index.ts";
 import { fieldNames } from "./layout.ts";
-import { fitsPhysical, holds, isAligned, type Machine, page } from "./state.ts";
+import { accessAllowed, FP_BYTES, FRAME_BYTES } from "./machine.ts";
+import { arbitraryState, fitsPhysical, holds, isAligned, type Machine, memory, page } from "./state.ts";
 
 /** Room for the largest member behind an offset into struct kvm_vcpu, struct kvm, and struct kvm_guest_debug_arch. */
 const VCPU_ROOM = 640;
@@ -61,11 +68,80 @@ export function profileInvariant(m: Machine): Invariant {
 export const reaches = (pa: Term, size: Term, x: Term): Term =>
   and(uge(x, page(pa)), ule(x, page(sub(add(pa, size), bv(1, 64)))));
 
+/** That every page of the struct kvm_vcpu at `start` is accessible. */
+const inPlace = (start: Term): Term => eq(apply("in place", 1, start), bv(1, 1));
+
 /** Demands that the struct kvm_vcpu at `context` is memory of the host, held in place. */
 export function requireContext(c: Clause, m: Machine, context: Term): void {
   const size = m.profile("vcpuSize");
   c.require("the context is physical memory", fitsPhysical(context, size));
-  c.requireAll("the context is held in place", "accessible", (x) =>
+  c.requireToken("the context is held in place", inPlace(context), "accessible", (x) =>
     implies(reaches(context, size, x), holds(c.before, "accessible", x)),
   );
+}
+
+/** Bytes that a primitive touches at an argument, by name of the primitive and position of the argument. */
+const ACCESSES: Record<string, readonly [position: number, bytes: number]> = {
+  host_read8: [0, 1],
+  host_read32: [0, 4],
+  host_read64: [0, 8],
+  host_write8: [0, 1],
+  host_write32: [0, 4],
+  host_write64: [0, 8],
+  host_read_frame: [1, FRAME_BYTES],
+  host_write_frame: [0, FRAME_BYTES],
+  fp_save_host: [0, FP_BYTES],
+  fp_load_host: [0, FP_BYTES],
+};
+
+/** Whether `bytes` bytes at `pa` lie in the structure of `size` bytes at `start`. */
+const liesIn = (start: Term, size: Term, pa: Term, bytes: Term): Term =>
+  and(ule(bytes, size), ule(sub(pa, start), sub(size, bytes)));
+
+/** Of a structure that is held in place, every byte may be accessed: the lemma `inPlace`, used where `start` says what is meant. */
+export function usesContext(
+  m: Machine,
+  start: (state: State, args: readonly Term[]) => Term,
+): Record<string, (call: Call, args: readonly Term[]) => void> {
+  const use = (position: number, bytes: number) => (call: Call, args: readonly Term[]) => {
+    if (memory(call.state, "accessible").baseName !== "accessible") return;
+    const pa = call.args[position] as Term;
+    const [base, size] = [start(call.state, args), m.profile("vcpuSize")];
+    call.oblige(
+      "an access to the context stays in the context",
+      and(liesIn(base, size, pa, bv(bytes, 64)), fitsPhysical(base, size)),
+    );
+    call.oblige("the context is held in place", and(inPlace(base), profileField(m, "vcpuSize")));
+    call.assume(accessAllowed(call.state, m, pa, bv(bytes, 64)));
+  };
+  return Object.fromEntries(
+    Object.entries(ACCESSES).map(([name, [position, bytes]]) => [name, use(position, bytes)]),
+  );
+}
+
+/** Every access within a structure held in place is one that the machine allows. */
+export function inPlaceLemma(m: Machine): Problem {
+  const [start, pa, bytes] = ["start", "pa", "bytes"].map((name) => variable(`in place.${name}`, 64)) as [
+    Term,
+    Term,
+    Term,
+  ];
+  const size = m.profile("vcpuSize");
+  const state = arbitraryState();
+  return {
+    name: "a structure that is held in place is accessible",
+    hypotheses: [
+      fitsPhysical(start, size),
+      profileField(m, "vcpuSize"),
+      uge(bytes, bv(1, 64)),
+      liesIn(start, size, pa, bytes),
+    ],
+    entryFacts: [
+      {
+        memory: "accessible",
+        at: (x) => implies(reaches(start, size, x), holds(state, "accessible", x)),
+      },
+    ],
+    goals: [{ name: "it is accessible", path: TRUE, goal: accessAllowed(state, m, pa, bytes) }],
+  };
 }
