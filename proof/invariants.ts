@@ -428,6 +428,98 @@ export function vcpuRecord(state: State, m: Machine, index: Term): Term {
   );
 }
 
+/** How many records have been used fits the tables. Holds while LOCK_VMS is free. */
+export function tablesFit(state: State, m: Machine): Term {
+  const at = (name: string) => word(state, m.layout.constant("CORE_STATE") + field.core(name));
+  return and(
+    uge(at("vmSlots"), bv(1, 64)),
+    ule(at("vmSlots"), bv(256, 64)),
+    ule(at("vcpuSlots"), bv(1024, 64)),
+  );
+}
+
+/** Whether `address` is that of a vCPU record of VM `slot` that exists and stands at place `rank` (16 bits) of its list. */
+export function leadsTo(state: State, m: Machine, slot: Term, rank: Term, address: Term): Term {
+  const index = extract(16, 7, address);
+  return and(
+    eq(address, zext(vcpuField(m, index, "lock"), 64)),
+    ne(word(state, vcpuField(m, index, "hva")), bv(0, 64)),
+    eq(word(state, vcpuField(m, index, "vm")), zext(vmField(m, slot, "slot"), 64)),
+    eq(read(state, "vcpuRank", index), rank),
+    eq(read(state, "vcpuAtRank", concat(slot, rank)), index),
+  );
+}
+
+/** The list of a VM's vCPUs starts at the last place; a VM that is torn down has none. Holds while LOCK_VMS is free. */
+export function vmList(state: State, m: Machine, slot: Term): Term {
+  const at = (name: string) => word(state, vmField(m, slot, name));
+  const [first, count] = [at("firstVcpu"), at("vcpus")];
+  return implies(
+    holds(state, "alive", slot),
+    and(
+      eq(extract(63, 16, count), bv(0, 48)),
+      ite(eq(count, bv(0, 64)), eq(first, bv(0, 64)), leadsTo(state, m, slot, extract(15, 0, count), first)),
+      implies(eq(at("state"), bv(2, 64)), eq(count, bv(0, 64))),
+    ),
+  );
+}
+
+/** A vCPU that exists stands in its VM's list, at a place of its own; records never used are free. Holds while LOCK_VMS is free. */
+export function vcpuListed(state: State, m: Machine, index: Term): Term {
+  const at = (name: string) => word(state, vcpuField(m, index, name));
+  const slot = extract(14, 7, at("vm"));
+  const rank = read(state, "vcpuRank", index);
+  const used = word(state, m.layout.constant("CORE_STATE") + field.core("vcpuSlots"));
+  return implies(
+    ne(at("hva"), bv(0, 64)),
+    and(
+      ult(zext(index, 64), used),
+      ne(rank, bv(0, 16)),
+      ule(zext(rank, 64), word(state, vmField(m, slot, "vcpus"))),
+      eq(read(state, "vcpuAtRank", concat(slot, rank)), index),
+      ite(
+        eq(rank, bv(1, 16)),
+        eq(at("next"), bv(0, 64)),
+        leadsTo(state, m, slot, sub(rank, bv(1, 16)), at("next")),
+      ),
+    ),
+  );
+}
+
+/**
+ * A VM that exists pins its struct kvm: page `x` of it is the host's and in use. Pins are conserved: each pin of a page floats or is
+ * that of a record. Assumed under LOCK_VMS, or while a vCPU of the VM is held, with LOCK_S2PAGE.
+ */
+export function kvmHeld(state: State, m: Machine, slot: Term, x: Term): Term {
+  const kvm = word(state, vmField(m, slot, "kvmPa"));
+  const index = ramIndex(m, x);
+  const last = page(sub(add(kvm, m.profile("kvmSize")), bv(1, 64)));
+  return implies(
+    and(
+      holds(state, "alive", slot),
+      vmStays(state, slot),
+      ghost(state, "s2pageHeld"),
+      uge(x, page(kvm)),
+      ule(x, last),
+    ),
+    and(
+      inRam(m, x),
+      eq(ownerOf(read(state, "owner", index)), OWNER_HOST),
+      ne(read(state, "pins", index), bv(0, 40)),
+    ),
+  );
+}
+
+/** No walk of a free slot's tree finds anything: both its root pages are empty. */
+export function emptyTree(state: State, m: Machine, key: Term): Term {
+  const table = extract(44, 9, key);
+  const root = extract(8, 1, table);
+  return implies(
+    and(isAnyRoot(m, table), ne(root, HOST_ROOT), not(holds(state, "alive", root))),
+    eq(read(state, "pt", key), bv(0, 64)),
+  );
+}
+
 /** The pool's head, in the core's state. */
 export function poolHead(state: State, m: Machine): Term {
   const at = (name: string) => word(state, m.layout.constant("CORE_STATE") + field.core(name));
@@ -520,6 +612,11 @@ export function structureOf(m: Machine): Invariant[] {
       name: "what is mapped is what a walk finds",
       memory: "mapped",
       at: (state, key) => walked(state, m, key),
+    },
+    {
+      name: "the tree of a free slot is empty",
+      memory: "pt",
+      at: (state, key) => emptyTree(state, m, key),
     },
     {
       name: "a leaf maps what its root may map",

@@ -36,9 +36,12 @@ import {
   poolList,
   poolRank,
   sveBytes,
+  tablesFit,
   vcpuField,
+  vcpuListed,
   vcpuRecord,
   vmField,
+  vmList,
   vmRecord,
   vmStays,
 } from "./invariants.ts";
@@ -137,6 +140,9 @@ export function stays(m: Machine): (state: State, name: string, key: Term) => Te
       case "zeroed":
       case "cleaned":
         return ghost(state, "s2pageHeld");
+      case "vcpuRank":
+      case "vcpuAtRank":
+        return ghost(state, "vmsHeld");
       case "isPrivate":
       case "handle":
       case "alive":
@@ -170,6 +176,12 @@ function acquire(m: Machine): Contract {
         const free = and(...before.map((other) => not(ghost(c.before, other))));
         c.require("locks are taken in order", implies(is(lock), free));
       }
+      const slot = extract(7, 0, lock);
+      c.require(
+        "a VM's tables are locked while it exists, and is kept",
+        implies(ult(lock, bv(256, 32)), and(vmStays(c.before, slot), holds(c.before, "alive", slot))),
+      );
+      const isVms = named(Lock.VMS)(lock);
       const isPool = named(Lock.POOL)(lock);
       const isPsci = named(Lock.PSCI)(lock);
       const narrow = isPool === TRUE || isPsci === TRUE;
@@ -184,6 +196,7 @@ function acquire(m: Machine): Contract {
               ...BY_TABLE,
               "atRank",
               ...(narrow ? [] : ["position", "mapped", "paged", ...BY_OWNER, "isPrivate", "handle", "alive"]),
+              ...(isVms === FALSE ? [] : ["vcpuRank", "vcpuAtRank"]),
             ],
       );
       const { state } = c;
@@ -201,6 +214,8 @@ function acquire(m: Machine): Contract {
         c.ensureAll("free pages form a list", "rank", (table, now) =>
           implies(isPool, and(poolRank(now, m, table), poolList(now, table))),
         );
+      if (isVms !== FALSE)
+        c.ensure("the tables are as long as they say", implies(isVms, tablesFit(state, m)));
       const isOwner = named(Lock.S2PAGE)(lock);
       if (isOwner !== FALSE)
         c.ensureAll("counts agree", "owner", (index, now) =>
@@ -251,6 +266,11 @@ function release(m: Machine): Contract {
         );
       const isVms = named(Lock.VMS)(lock);
       if (isVms !== FALSE) {
+        c.require("the tables are as long as they say", implies(isVms, tablesFit(before, m)));
+        c.requireAll("VM lists agree", "vcpuAtRank", (key) =>
+          implies(isVms, vmList(before, m, extract(23, 16, key))),
+        );
+        c.requireAll("vCPU lists agree", "vcpuRank", (index) => implies(isVms, vcpuListed(before, m, index)));
         c.requireAll("VM records agree", "alive", (slot) => implies(isVms, vmRecord(before, m, slot)));
         c.requireAll("vCPU records agree", "vcpuHeld", (index) =>
           implies(isVms, vcpuRecord(before, m, index)),

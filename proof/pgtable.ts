@@ -4,36 +4,51 @@
  * A slot is the address of an entry with its level in the two low bits, as `walk` and `reach` return it.
  */
 import {
+  add,
   and,
+  bor,
   bv,
   type Call,
   type Clause,
   type Contract,
+  concat,
   eq,
   extract,
+  FALSE,
   implies,
+  ite,
   type LoopContract,
   type LoopSpec,
   ne,
   not,
   or,
   type State,
+  shl,
   sub,
   type Term,
   ule,
   ult,
   zext,
 } from "../microv/index.ts";
-import { rootLevel } from "./invariants.ts";
+import { leafOwned, rootLevel } from "./invariants.ts";
+import { perform, ptWrite, vttbrOf } from "./machine.ts";
 import {
   address,
+  anyOffset,
+  anySlot,
+  arbitraryState,
   covers,
   ghost,
   HOST_ROOT,
   hasTableBit,
+  holds,
+  inTree,
+  isAligned,
   isMine,
   isNobodys,
+  isOrdinary,
   isPhysical,
+  isTableEntry,
   isValid,
   isValidLeaf,
   known,
@@ -42,14 +57,19 @@ import {
   nothingStale,
   page,
   placeAt,
+  positionKey,
   read,
   requireNothingStale,
+  rewrite,
   rootLocked,
   rootOf,
   rootPage,
+  Stale,
+  setGhost,
   startLevel,
   tree,
   Use,
+  write,
 } from "./state.ts";
 import type { Core } from "./theory.ts";
 
@@ -121,6 +141,25 @@ export function pgtableContracts({ m }: Core): Contract[] {
   };
   return [
     {
+      // Takes a leaf away: no walk and no TLB finds it any more.
+      function: "pgtable/clearEntry",
+      parameters: ["slot", "vttbr", "ipa"],
+      given: nothingStale,
+      spec(c) {
+        const [slot, vttbr, ipa] = c.args as [Term, Term, Term];
+        const place = placeAt(c.before, slotKey(slot));
+        requireNothingStale(c);
+        c.require("it is an entry of a tree", and(isAligned(slot, 3), isPhysical(slot), inTree(place.use)));
+        c.require("it is no table", not(isTableEntry(place.entry, place.level)));
+        c.require("the address is one that it translates", and(isPhysical(ipa), covers(place, page(ipa))));
+        c.require("it is VTTBR_EL2 of the root", eq(vttbr, vttbrOf(m, rootOf(place.use))));
+        perform(c, ptWrite(m), slot, bv(0, 64));
+        setGhost(c.state, "stale", Stale.NO);
+        setGhost(c.state, "unordered", FALSE);
+      },
+    },
+    splitBlock(m),
+    {
       // The entry for `ipa` at `target`, or the first above it that is no table.
       function: "npt/nptWalk",
       parameters: ["slot", "ipaBits", "ipa", "target"],
@@ -155,7 +194,7 @@ export function pgtableContracts({ m }: Core): Contract[] {
       function: "pgtable/reach",
       parameters: ["root", "start", "ipa", "target"],
       given: nothingStale,
-      ghost: {
+      uses: {
         pt_write: (call: Call, [root]) => {
           const [pa, entry] = call.args as [Term, Term];
           known(call, "use", page(entry), Use.TAKEN);
@@ -200,6 +239,119 @@ export function pgtableContracts({ m }: Core): Contract[] {
   ];
 }
 
+/** The block at `slot` becomes a table of 512 leaves that map the same; false, with nothing changed, when the pool is empty. */
+function splitBlock(m: Machine): Contract {
+  const place = (slot: Term) => placeAt(arbitraryState(), slotKey(slot));
+  /** Leaf `index` (9 bits) of those that a block of level 1 or 2 becomes. */
+  const part = (block: Term, level: Term, index: Term) =>
+    ite(
+      eq(level, bv(1, 2)),
+      add(block, concat(bv(0, 34), index, bv(0, 21))),
+      add(bor(block, bv(2, 64)), concat(bv(0, 43), index, bv(0, 12))),
+    );
+  return {
+    function: "pgtable/splitBlock",
+    parameters: ["slot", "level", "vttbr", "ipa"],
+    given: nothingStale,
+    uses: {
+      pt_write: (call: Call, [slot, level]) => {
+        const [pa, entry] = call.args as [Term, Term];
+        if (!call.caller.endsWith("setEntry")) {
+          known(call, "use", page(pa), Use.TAKEN);
+          return;
+        }
+        known(call, "use", page(entry), Use.TAKEN);
+        known(call, "use", page(pa), tree(rootOf(place(slot as Term).use)));
+        known(call, "level", page(pa), narrow(level as Term));
+        known(call, "pt", slotKey(pa), bv(0, 64));
+      },
+      "pgtable/clearEntry": (call: Call, [slot, level]) => {
+        known(call, "use", page(slot as Term), tree(rootOf(place(slot as Term).use)));
+        known(call, "level", page(slot as Term), narrow(level as Term));
+      },
+    },
+    loops: {
+      0: {
+        invariant: (now) => ({
+          "no more than the table is written": ule(now.locals[4] as Term, bv(512, 64)),
+        }),
+        variant: (now) => sub(bv(512, 64), now.locals[4] as Term),
+        memories: {
+          pt: (now, entry) => {
+            const [count, table, leaf, size] = now.locals.slice(4, 8) as [Term, Term, Term, Term];
+            return memory(entry, "pt").rewrite((key, old) => {
+              const index = zext(extract(8, 0, key), 64);
+              const written = and(eq(extract(44, 9, key), page(table)), ult(index, count));
+              return ite(written, add(leaf, shl(index, size)), old);
+            });
+          },
+          use: (_, entry) => memory(entry, "use"),
+        },
+        ghosts: { unordered: "any" },
+      },
+    },
+    spec(c) {
+      const [slot, level, vttbr, ipa] = c.args as [Term, Term, Term, Term];
+      const { before, state } = c;
+      const key = slotKey(slot);
+      const { use, level: at, first, entry } = placeAt(before, key);
+      const root = rootOf(use);
+      const below = add(at, bv(1, 2));
+      requireNothingStale(c);
+      c.require("it is an entry of a tree", and(isAligned(slot, 3), isPhysical(slot), inTree(use)));
+      c.require("the root's lock is held", rootLocked(before, root));
+      c.require("LOCK_S2PAGE is held", ghost(before, "s2pageHeld"));
+      c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
+      c.require("the tree is the host's or a private VM's", not(isOrdinary(before, root)));
+      c.require("it stands at the level, above the last", and(eq(level, zext(at, 32)), ne(at, bv(3, 2))));
+      c.require("it is a block", isValidLeaf(entry, at));
+      c.require(
+        "the address is one that it translates",
+        and(isPhysical(ipa), covers({ level: at, first }, page(ipa))),
+      );
+      c.require("it is VTTBR_EL2 of the root", eq(vttbr, vttbrOf(m, root)));
+      c.recall((s) => {
+        const within = ite(
+          eq(at, bv(1, 2)),
+          concat(bv(0, 18), anySlot, extract(8, 0, anyOffset)),
+          zext(anySlot, 36),
+        );
+        return leafOwned(s, m, key, within);
+      });
+      const result = c.result(32);
+      const done = eq(result, bv(1, 32));
+      const table = c.choose("table", 36, (after) => page(read(after, "pt", key)));
+      c.ensure("it says whether it is done", ule(result, bv(1, 32)));
+      c.ensure("the table was nobody's", implies(done, isNobodys(before, m, table)));
+      rewrite(
+        state,
+        "pt",
+        (k) => eq(extract(44, 9, k), table),
+        (k) => part(entry, at, extract(8, 0, k)),
+        done,
+      );
+      write(state, "pt", key, concat(bv(0, 16), table, bv(3, 12)), done);
+      write(state, "use", table, use, done);
+      write(state, "level", table, below, done);
+      write(state, "base", table, first, done);
+      write(state, "parent", table, key, done);
+      write(state, "position", positionKey(root, below, first), table, done);
+      rewrite(
+        state,
+        "paged",
+        (y) => covers({ level: at, first }, y),
+        () => bv(1, 1),
+        and(done, eq(root, HOST_ROOT), eq(at, bv(2, 2))),
+      );
+      for (const name of ["unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
+      c.can("a block of level 1 is split", and(done, eq(at, bv(1, 2))));
+      c.can("a block of level 2 is split", and(done, eq(at, bv(2, 2))));
+      c.can("the pool is empty", not(done));
+      return result;
+    },
+  };
+}
+
 /** Whether the entry at `key`, if it is above level 3 on the way to `x`, is not retained. */
 export function settled(state: State, root: Term, x: Term, key: Term): Term {
   const place = placeAt(state, key);
@@ -222,6 +374,10 @@ export function extendTree(c: Clause, m: Machine, root: Term, x: Term): void {
     return or(empty, taken(place.table));
   });
   for (const name of ["use", "level", "base", "parent"] as const) c.havoc(name, taken);
+  c.havoc("paged", (y) => besides(root, x, y));
+  c.ensureAll("the host's tables stay", "paged", (y, now) =>
+    implies(holds(before, "paged", y), holds(now, "paged", y)),
+  );
   c.havoc("position", (key) => eq(extract(46, 39, key), root));
   c.ensureAll("new tables are part of the tree", "use", (table, now) =>
     implies(
@@ -232,8 +388,12 @@ export function extendTree(c: Clause, m: Machine, root: Term, x: Term): void {
   c.havocGhost("unordered");
 }
 
+/** Whether page `y` is in the 2 MiB around page `x`, and the root is the host's. */
+export const besides = (root: Term, x: Term, y: Term): Term =>
+  and(eq(root, HOST_ROOT), eq(extract(35, 9, y), extract(35, 9, x)));
+
 /** Whether an address is in the range of a root, which may have two concatenated tables at level 1. */
-function addressFits(state: State, m: Machine, root: Term, ipa: Term): Term {
+export function addressFits(state: State, m: Machine, root: Term, ipa: Term): Term {
   const wide = eq(rootLevel(state, m, root), bv(0, 2));
   return and(isPhysical(ipa), or(wide, eq(extract(47, 40, ipa), bv(0, 8))));
 }
@@ -282,6 +442,15 @@ function reachLoop(m: Machine): LoopContract {
           memory: "mapped",
           at: (key) => eq(read(now, "mapped", key), read(entry, "mapped", key)),
         },
+        "the host's tables stay": {
+          memory: "paged",
+          at: (y) =>
+            ite3(
+              besides(root(entry), x, y),
+              implies(holds(entry, "paged", y), holds(now, "paged", y)),
+              eq(read(now, "paged", y), read(entry, "paged", y)),
+            ),
+        },
         "levels stay": kept("level"),
         "bases stay": kept("base"),
         "parents stay": kept("parent"),
@@ -303,6 +472,7 @@ function reachLoop(m: Machine): LoopContract {
       parent: "any",
       position: "any",
       mapped: "any",
+      paged: "any",
       refs: (_, entry) => memory(entry, "refs"),
     },
     ghosts: { unordered: "any" },

@@ -13,6 +13,7 @@ import {
   type State,
   sub,
   type Term,
+  ult,
 } from "../microv/index.ts";
 import { field } from "./layout.ts";
 import {
@@ -57,6 +58,8 @@ export function poolContracts({ m }: Core): Contract[] {
         const some = ne(result, bv(0, 64));
         c.ensure("it is a page, or nothing", eq(result, address(table)));
         c.ensure("it was nobody's", implies(some, isNobodys(before, m, table)));
+        const inPool = ult(sub(table, page(m.info("poolBase"))), extract(35, 0, m.info("poolPages")));
+        c.ensure("it lies in the pool", implies(some, inPool));
         c.can("a page is left", some);
         c.can("none is left", not(some));
         rewrite(

@@ -70,6 +70,9 @@ const MEMORIES = {
   /** vCPU records that this CPU holds, and VMs of which it holds a vCPU or that are otherwise kept alive. */
   vcpuHeld: [10, 1],
   vmHeld: [8, 1],
+  /** Place of a vCPU record in its VM's list, counted from the end, and the record at a place: VM slot and place. LOCK_VMS. */
+  vcpuRank: [10, 16],
+  vcpuAtRank: [24, 10],
   /** Whether a root belongs to a private VM, the owner value of its VM's pages, and whether its VM exists. */
   isPrivate: [8, 1],
   handle: [8, 24],
