@@ -7,15 +7,18 @@ import type { Claims, Module } from "../microv/index.ts";
 import { exceptionContracts } from "./exception.ts";
 import { hostmemContracts } from "./hostmem.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
+import { lendContracts } from "./lend.ts";
 import { lockContracts } from "./lock.ts";
 import { pgtableContracts } from "./pgtable.ts";
 import { poolContracts } from "./pool.ts";
 import { inPlaceLemma } from "./profile.ts";
 import { psciContracts } from "./psci.ts";
+import { recordsContracts } from "./records.ts";
 import { coreOf } from "./theory.ts";
 import { tlbContracts } from "./tlb.ts";
 import { traceContracts } from "./trace.ts";
 import { vgicContracts } from "./vgic.ts";
+import { vmContracts } from "./vm.ts";
 
 /** @throws Error when the module is not a build of the core */
 export function claimsOf(module: Module): Claims {
@@ -28,11 +31,14 @@ export function claimsOf(module: Module): Claims {
       ...tlbContracts(core),
       ...pgtableContracts(core),
       ...traceContracts(core),
+      ...lendContracts(core),
       ...hostmemContracts(core),
       ...hosttrapContracts(core),
       ...exceptionContracts(),
       ...vgicContracts(core),
       ...psciContracts(core),
+      ...recordsContracts(core),
+      ...vmContracts(core),
     ],
     unproved: [],
     lemmas: [inPlaceLemma(core.m)],

@@ -1,0 +1,43 @@
+/** Records of VMs and vCPUs: where they are, as words in which slot and index show. */
+import { type Contract, extract, type Term } from "../microv/index.ts";
+import { vcpuField, vmField } from "./invariants.ts";
+import { vcpuIndex, vmIndex } from "./linear.ts";
+import type { Machine } from "./state.ts";
+import type { Core } from "./theory.ts";
+
+/** The record of VM `slot` (8 bits), and vCPU record `index` (10 bits). */
+export const vmAt = (m: Machine, slot: Term): Term => vmField(m, slot, "slot");
+export const vcpuAt = (m: Machine, index: Term): Term => vcpuField(m, index, "lock");
+
+/** Forms of parameters that point to a record. */
+export const vmForm =
+  (m: Machine) =>
+  (pointer: Term): Term =>
+    vmAt(m, vmIndex(pointer));
+export const vcpuForm =
+  (m: Machine) =>
+  (pointer: Term): Term =>
+    vcpuAt(m, vcpuIndex(pointer));
+
+export function recordsContracts({ m }: Core): Contract[] {
+  return [
+    {
+      // The record of a VM slot.
+      function: "records/vmAt",
+      parameters: ["slot"],
+      spec: (c) => vmAt(m, extract(7, 0, c.args[0] as Term)),
+    },
+    {
+      // A vCPU record by number.
+      function: "records/vcpuAt",
+      parameters: ["index"],
+      spec: (c) => vcpuAt(m, extract(9, 0, c.args[0] as Term)),
+    },
+    {
+      // A vCPU record by the address of it that another record keeps.
+      function: "records/vcpuOf",
+      parameters: ["address"],
+      spec: (c) => vcpuAt(m, vcpuIndex(c.args[0] as Term)),
+    },
+  ];
+}
