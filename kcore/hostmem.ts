@@ -48,7 +48,8 @@ export function pin(pa: u64, size: u64): bool {
   const pages = pagesOf(pa, size);
   let mine = pages <= MAX_PIN_PAGES;
   acquire(LOCK_S2PAGE);
-  for (let i: u64 = 0; i < MAX_PIN_PAGES && mine && i < pages; i++) mine = isRam(pa + (i << 12)) && isHostPage(first + i);
+  for (let i: u64 = 0; i < MAX_PIN_PAGES && mine && i < pages; i++)
+    mine = isRam(pa + (i << 12)) && isHostPage(first + i);
   for (let i: u64 = 0; i < MAX_PIN_PAGES && mine && i < pages; i++) addUse(first + i);
   release(LOCK_S2PAGE);
   return mine;
