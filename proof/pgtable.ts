@@ -30,7 +30,7 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
-import { leafOwned, rootLevel } from "./invariants.ts";
+import { leafLives, leafOwned, rootLevel } from "./invariants.ts";
 import { perform, ptWrite, vttbrOf } from "./machine.ts";
 import {
   address,
@@ -310,14 +310,12 @@ function splitBlock(m: Machine): Contract {
         and(isPhysical(ipa), covers({ level: at, first }, page(ipa))),
       );
       c.require("it is VTTBR_EL2 of the root", eq(vttbr, vttbrOf(m, root)));
-      c.recall((s) => {
-        const within = ite(
-          eq(at, bv(1, 2)),
-          concat(bv(0, 18), anySlot, extract(8, 0, anyOffset)),
-          zext(anySlot, 36),
-        );
-        return leafOwned(s, m, key, within);
-      });
+      const offset = ite(
+        eq(at, bv(1, 2)),
+        concat(bv(0, 18), anySlot, extract(8, 0, anyOffset)),
+        zext(anySlot, 36),
+      );
+      c.recall((s) => and(leafOwned(s, m, key, offset), leafLives(s, m, key, offset)));
       const result = c.result(32);
       const done = eq(result, bv(1, 32));
       const table = c.choose("table", 36, (after) => page(read(after, "pt", key)));
