@@ -4,11 +4,16 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { kcoreFolder } from "../kcore/build/wasm.ts";
 import type { Claims, Module } from "../microv/index.ts";
+import { debugContracts } from "./debug.ts";
+import { donateContracts } from "./donate.ts";
+import { el1Contracts } from "./el1.ts";
 import { exceptionContracts } from "./exception.ts";
+import { hostmapContracts } from "./hostmap.ts";
 import { hostmemContracts } from "./hostmem.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
 import { lendContracts } from "./lend.ts";
 import { lockContracts } from "./lock.ts";
+import { pauthContracts } from "./pauth.ts";
 import { pgtableContracts } from "./pgtable.ts";
 import { poolContracts } from "./pool.ts";
 import { inPlaceLemma } from "./profile.ts";
@@ -30,12 +35,17 @@ export function claimsOf(module: Module): Claims {
       ...poolContracts(core),
       ...tlbContracts(core),
       ...pgtableContracts(core),
+      ...hostmapContracts(core),
       ...traceContracts(core),
       ...lendContracts(core),
       ...hostmemContracts(core),
+      ...donateContracts(core),
       ...hosttrapContracts(core),
       ...exceptionContracts(),
       ...vgicContracts(core),
+      ...el1Contracts(core),
+      ...pauthContracts(core),
+      ...debugContracts(core),
       ...psciContracts(core),
       ...recordsContracts(core),
       ...vmContracts(core),

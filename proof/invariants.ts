@@ -120,7 +120,7 @@ function shape(state: State, key: Term): Term {
   const leaf = and(ne(entry, bv(0, 64)), not(isTableEntry(entry, level)));
   const target = page(entry);
   return implies(
-    inTree(use),
+    or(inTree(use), isDetached(use)),
     and(
       implies(
         leaf,
@@ -200,8 +200,8 @@ function given(state: State, m: Machine, index: Term): Term {
 }
 
 /**
- * Pages belong to private VMs that exist, at a frame in their range, or to VMs that are gone: no handle is older than the last one of
- * its slot.
+ * Pages that are a VM's are in no other use. They belong to private VMs that exist, at a frame in their range, or to VMs that are gone:
+ * no owner is newer than the last VM in its slot.
  */
 export function ownedByVm(state: State, m: Machine, index: Term): Term {
   const entry = read(state, "owner", index);
@@ -213,6 +213,8 @@ export function ownedByVm(state: State, m: Machine, index: Term): Term {
     and(ult(index, m.ramPages), ugt(owner, OWNER_RESERVED)),
     and(
       ne(root, HOST_ROOT),
+      eq(read(state, "refs", index), bv(0, 40)),
+      eq(read(state, "pins", index), bv(0, 40)),
       ule(extract(23, 8, owner), extract(23, 8, last)),
       implies(exists, and(holds(state, "isPrivate", root), frameFits(state, m, root, payloadOf(entry)))),
     ),
