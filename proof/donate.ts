@@ -28,6 +28,7 @@ import { ownedByVm, vmField, vmStays } from "./invariants.ts";
 import { constants } from "./layout.ts";
 import { vmIndex } from "./linear.ts";
 import { lockFree, requireFree } from "./lock.ts";
+import { empty, extendTree } from "./pgtable.ts";
 import {
   agrees,
   ghost,
@@ -75,7 +76,7 @@ function inVm(state: State, m: Machine, slot: Term, ipa: Term): Term {
 }
 
 /** What may change where tables are made for the host, and for `root` if it is given: their trees, with pages that were nobody's. */
-function tablesChange(c: Clause, m: Machine, root: Term = HOST_ROOT): void {
+export function tablesChange(c: Clause, m: Machine, root: Term = HOST_ROOT): void {
   const { before } = c;
   const ofTree = (use: Term) => or(eq(use, tree(HOST_ROOT)), eq(use, tree(root)));
   const ofRoot = (r: Term) => or(eq(r, HOST_ROOT), eq(r, root));
@@ -170,7 +171,7 @@ export function donateContracts({ m }: Core): Contract[] {
             and(rootLocked(before, root), not(holds(before, "mapped", mappedKey(root, frame)))),
           ),
         );
-        tablesChange(c, m);
+        extendTree(c, m, HOST_ROOT, x, empty);
         c.havoc("mapped", (key) => eq(extract(43, 36, key), HOST_ROOT));
         write(state, "owner", index, bv(0, 64));
         write(state, "zeroed", x, ONE);
