@@ -55,6 +55,7 @@ import {
   type Machine,
   memory,
   nothingStale,
+  type Place,
   page,
   placeAt,
   positionKey,
@@ -205,38 +206,54 @@ export function pgtableContracts({ m }: Core): Contract[] {
       loops: { 0: reachLoop(m) },
       spec(c) {
         const [rootAddress, start, ipa, target] = c.args as [Term, Term, Term, Term];
-        const { before, state } = c;
         const root = extract(20, 13, rootAddress);
-        const x = page(ipa);
-        requireNothingStale(c);
         c.require("it is a root", eq(rootAddress, address(rootPage(m, root))));
-        c.require("it starts at its level", eq(start, zext(rootLevel(before, m, root), 32)));
-        c.require("the root's lock is held", rootLocked(before, root));
-        c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
-        c.require("the address is in the root's range", addressFits(before, m, root, ipa));
-        c.require(
-          "the target is a level below the start",
-          and(ule(target, bv(3, 32)), ule(bv(1, 32), target)),
-        );
-        c.requireAll("nothing is retained on the way", "pt", (key) => settled(before, root, x, key));
-        const result = c.result(64);
-        extendTree(c, m, root, x);
-        const entry = read(state, "pt", slotKey(result));
-        const some = ne(result, bv(0, 64));
-        c.ensureAll("nothing is retained on the way", "pt", (key, now) => settled(now, root, x, key));
-        c.ensure("it is a slot for the address", implies(some, isSlot(state, result, root, x)));
-        c.ensure("it is not below the target", implies(some, ule(slotLevel(result), narrow(target))));
-        c.ensure(
-          "it is at the target, or a block",
-          implies(some, or(eq(slotLevel(result), narrow(target)), isValidLeaf(entry, slotLevel(result)))),
-        );
-        c.can("the target is reached", and(some, eq(slotLevel(result), bv(3, 2))));
-        c.can("a block is in the way", and(some, eq(slotLevel(result), bv(1, 2))));
-        c.can("the pool is empty", not(some));
-        return result;
+        c.require("it starts at its level", eq(start, zext(rootLevel(c.before, m, root), 32)));
+        return reachSpec(c, m, root, ipa, target);
+      },
+    },
+    {
+      // As `reach`, for VM slot `slot`.
+      function: "npt/nptReach",
+      parameters: ["slot", "ipaBits", "ipa", "target"],
+      given: nothingStale,
+      spec(c) {
+        const [slot, ipaBits, ipa, target] = c.args as [Term, Term, Term, Term];
+        const root = slotRoot(c, slot);
+        c.require("it is a VM's", ne(root, HOST_ROOT));
+        c.require("the address is in the VM's range", inRange(c.before, m, root, ipaBits, ipa));
+        return reachSpec(c, m, root, ipa, target);
       },
     },
   ];
+}
+
+/** What a function promises that finds the entry for `ipa` at `target` in the tree of `root`, making the tables above it. */
+function reachSpec(c: Clause, m: Machine, root: Term, ipa: Term, target: Term): Term {
+  const { before, state } = c;
+  const x = page(ipa);
+  const start = zext(rootLevel(before, m, root), 32);
+  requireNothingStale(c);
+  c.require("the root's lock is held", rootLocked(before, root));
+  c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
+  c.require("the address is in the root's range", addressFits(before, m, root, ipa));
+  c.require("the target is a level of the tree", and(ule(target, bv(3, 32)), ule(start, target)));
+  c.requireAll("nothing is retained on the way", "pt", (key) => settled(before, root, x, key));
+  const result = c.result(64);
+  extendTree(c, m, root, x);
+  const entry = read(state, "pt", slotKey(result));
+  const some = ne(result, bv(0, 64));
+  c.ensureAll("nothing is retained on the way", "pt", (key, now) => settled(now, root, x, key));
+  c.ensure("it is a slot for the address", implies(some, isSlot(state, result, root, x)));
+  c.ensure("it is not below the target", implies(some, ule(slotLevel(result), narrow(target))));
+  c.ensure(
+    "it is at the target, or a block",
+    implies(some, or(eq(slotLevel(result), narrow(target)), isValidLeaf(entry, slotLevel(result)))),
+  );
+  c.can("the target is reached", and(some, eq(slotLevel(result), bv(3, 2))));
+  c.can("a block is in the way", and(some, ult(slotLevel(result), narrow(target))));
+  c.can("the pool is empty", not(some));
+  return result;
 }
 
 /** The block at `slot` becomes a table of 512 leaves that map the same; false, with nothing changed, when the pool is empty. */
@@ -357,19 +374,23 @@ export function settled(state: State, root: Term, x: Term, key: Term): Term {
   return implies(onTheWay, or(eq(place.entry, bv(0, 64)), isValid(place.entry)));
 }
 
-/** What a function that makes tables on the way to `x` may change: empty entries on the way, and pages that were nobody's. */
-export function extendTree(c: Clause, m: Machine, root: Term, x: Term): void {
+/** Which entries on the way to a page a function may change. */
+export type Changing = (place: Place) => Term;
+/** Where a table goes that was missing. */
+export const missing: Changing = ({ level, entry }) => and(ne(level, bv(3, 2)), eq(entry, bv(0, 64)));
+/** Where a table goes that was missing, or takes the place of a block. */
+export const noTable: Changing = ({ level, entry }) =>
+  and(ne(level, bv(3, 2)), not(isTableEntry(entry, level)));
+/** Where a table or a leaf goes where nothing was. */
+export const empty: Changing = ({ entry }) => eq(entry, bv(0, 64));
+
+/** What a function that makes tables on the way to `x` may change: entries on the way, and pages that were nobody's. */
+export function extendTree(c: Clause, m: Machine, root: Term, x: Term, changing: Changing = missing): void {
   const { before } = c;
   const taken = (table: Term) => isNobodys(before, m, table);
   c.havoc("pt", (key) => {
     const place = placeAt(before, key);
-    const empty = and(
-      eq(place.use, tree(root)),
-      ne(place.level, bv(3, 2)),
-      eq(place.entry, bv(0, 64)),
-      covers(place, x),
-    );
-    return or(empty, taken(place.table));
+    return or(and(eq(place.use, tree(root)), covers(place, x), changing(place)), taken(place.table));
   });
   for (const name of ["use", "level", "base", "parent"] as const) c.havoc(name, taken);
   c.havoc("paged", (y) => besides(root, x, y));
@@ -399,10 +420,30 @@ export function addressFits(state: State, m: Machine, root: Term, ipa: Term): Te
 function reachLoop(m: Machine): LoopContract {
   const root = (entry: State) => rootOf(read(entry, "use", page(entry.locals[4] as Term)));
   const down = downLoop(root, { level: 1, slot: 4, ipa: 2, target: 3 });
+  const grows = growing(m, root, 2, missing);
   return {
     ...down,
+    ...grows,
+    everywhere: (now, entry) => ({
+      "nothing is retained on the way": {
+        memory: "pt",
+        at: (key) => settled(now, root(entry), page(entry.locals[2] as Term), key),
+      },
+      ...grows.everywhere?.(now, entry),
+    }),
+  };
+}
+
+/** Of a loop that makes tables on the way to the address in local `ipa`: how the tree at its head differs from that at its entry. */
+export function growing(
+  m: Machine,
+  root: (entry: State) => Term,
+  ipa: number,
+  changing: Changing,
+): Pick<LoopContract, "everywhere" | "memories" | "ghosts"> {
+  return {
     everywhere: (now, entry) => {
-      const x = page(entry.locals[2] as Term);
+      const x = page(entry.locals[ipa] as Term);
       const nobodys = (table: Term) => isNobodys(entry, m, table);
       const isRoots = (table: Term) => eq(read(now, "use", table), tree(root(entry)));
       const kept = (name: "level" | "base" | "parent") => ({
@@ -410,18 +451,13 @@ function reachLoop(m: Machine): LoopContract {
         at: (table: Term) => or(nobodys(table), eq(read(now, name, table), read(entry, name, table))),
       });
       return {
-        "nothing is retained on the way": { memory: "pt", at: (key) => settled(now, root(entry), x, key) },
-        "only empty entries on the way change": {
+        "only some entries on the way change": {
           memory: "pt",
           at: (key) => {
             const place = placeAt(entry, key);
-            const onTheWay = and(
-              eq(place.use, tree(root(entry))),
-              ne(place.level, bv(3, 2)),
-              covers(place, x),
-            );
+            const onTheWay = and(eq(place.use, tree(root(entry))), covers(place, x));
             return or(
-              and(onTheWay, eq(place.entry, bv(0, 64))),
+              and(onTheWay, changing(place)),
               nobodys(place.table),
               eq(read(now, "pt", key), place.entry),
             );

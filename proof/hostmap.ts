@@ -1,0 +1,160 @@
+/**
+ * The host's stage 2: the identity, of its own pages and of devices.
+ *
+ * Tables are made on the way to an address and blocks split without a change to what is mapped; a page that is mapped anew is the host's,
+ * or no RAM, and so is everything in the block around it.
+ */
+
+import type { Clause } from "../microv/index.ts";
+import {
+  add,
+  and,
+  bv,
+  type Call,
+  type Contract,
+  eq,
+  extract,
+  implies,
+  ne,
+  not,
+  or,
+  type State,
+  sub,
+  type Term,
+  ule,
+} from "../microv/index.ts";
+import { addressFits, empty, extendTree, growing, noTable, slotKey, standsAt } from "./pgtable.ts";
+import {
+  agrees,
+  comparedPage,
+  ghost,
+  goesDown,
+  HOST_ROOT,
+  holds,
+  inRam,
+  isAligned,
+  isHosts,
+  isPhysical,
+  known,
+  type Machine,
+  mappedKey,
+  nothingStale,
+  page,
+  placeAt,
+  requireNothingStale,
+  someOffset,
+  tree,
+} from "./state.ts";
+import type { Core } from "./theory.ts";
+
+/** What both functions ask: the locks, an address in the host's range, and that no invalidation is under way. */
+function atHostmap(c: Clause, m: Machine, ipa: Term): void {
+  const { before } = c;
+  requireNothingStale(c);
+  c.require("LOCK_HOSTMAP is held", ghost(before, "hostmapHeld"));
+  c.require("LOCK_S2PAGE is held", ghost(before, "s2pageHeld"));
+  c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
+  c.require("the address is in the host's range", addressFits(before, m, HOST_ROOT, ipa));
+}
+
+export function hostmapContracts({ m }: Core): Contract[] {
+  const host = () => HOST_ROOT;
+  const local = (state: State, index: number) => state.locals[index] as Term;
+  return [
+    {
+      // The address of the entry of `level` for `ipa`, with tables above it and blocks split, nothing else mapped; 0 when the pool is empty.
+      function: "hostmap/hostmapReach",
+      parameters: ["ipa", "level"],
+      given: nothingStale,
+      loops: {
+        0: (() => {
+          const grows = growing(m, host, 0, noTable);
+          return {
+            ...grows,
+            ghosts: { ...grows.ghosts, staleLevel: "any", staleTable: "any" },
+            invariant: (now: State) => ({ "there are three tries": ule(local(now, 3), bv(3, 32)) }),
+            variant: (now: State) => sub(bv(3, 32), local(now, 3)),
+          };
+        })(),
+      },
+      spec(c) {
+        const [ipa, level] = c.args as [Term, Term];
+        const { state } = c;
+        atHostmap(c, m, ipa);
+        c.require("the level is 2 or 3", or(eq(level, bv(2, 32)), eq(level, bv(3, 32))));
+        const result = c.result(64);
+        extendTree(c, m, HOST_ROOT, page(ipa), noTable);
+        for (const name of ["staleLevel", "staleTable"]) c.havocGhost(name);
+        const some = ne(result, bv(0, 64));
+        c.ensure("it is an address, or nothing", and(isAligned(result, 3), isPhysical(result)));
+        c.ensure(
+          "it is the entry of the level for the address",
+          implies(some, standsAt(state, slotKey(result), HOST_ROOT, extract(1, 0, level), page(ipa))),
+        );
+        c.can("it is reached", some);
+        c.can("the pool is empty", not(some));
+        return result;
+      },
+    },
+    {
+      // Maps the page at `ipa` with the largest block that is the host's or no RAM. 1 when it is mapped now, 0 when the pool is empty.
+      function: "hostmap/hostmapMap",
+      parameters: ["ipa"],
+      given: nothingStale,
+      uses: {
+        pt_read: (call: Call, [ipa]) =>
+          call.assume(agrees(call.state, slotKey(call.args[0] as Term), page(ipa as Term))),
+        pt_write: (call: Call) => {
+          const [pa, leaf] = call.args as [Term, Term];
+          const key = slotKey(pa);
+          known(call, "use", page(pa), tree(HOST_ROOT));
+          known(call, "pt", key, bv(0, 64));
+          const { level } = placeAt(call.state, key);
+          for (const x of [add(page(leaf), someOffset(level)), comparedPage])
+            call.assume(goesDown(call.state, key, x));
+        },
+      },
+      loops: {
+        0: {
+          ...growing(m, host, 0, empty),
+          invariant: (now, entry) => ({
+            "the level is one of the tree's": ule(local(now, 1), bv(3, 32)),
+            "it goes down": ule(local(entry, 1), local(now, 1)),
+          }),
+          variant: (now) => sub(bv(4, 32), local(now, 1)),
+        },
+      },
+      spec(c) {
+        const [ipa] = c.args as [Term];
+        const { before } = c;
+        const x = page(ipa);
+        atHostmap(c, m, ipa);
+        c.require("the page is the host's, or no RAM", implies(inRam(m, x), isHosts(before, m, x)));
+        const result = c.result(32);
+        const done = eq(result, bv(1, 32));
+        extendTree(c, m, HOST_ROOT, x, empty);
+        c.havoc("mapped", (key) => and(done, eq(extract(43, 36, key), HOST_ROOT)));
+        c.ensure("it says whether the page is mapped now", ule(result, bv(1, 32)));
+        c.ensure("the page is mapped now", implies(done, holds(c.state, "mapped", mappedKey(HOST_ROOT, x))));
+        c.ensureAll("what was mapped stays mapped", "mapped", (key, now) =>
+          implies(
+            and(eq(extract(43, 36, key), HOST_ROOT), holds(before, "mapped", key)),
+            holds(now, "mapped", key),
+          ),
+        );
+        c.ensureAll("what is mapped anew is the host's, or no RAM", "mapped", (key, now) => {
+          const y = extract(35, 0, key);
+          const fresh = and(
+            eq(extract(43, 36, key), HOST_ROOT),
+            holds(now, "mapped", key),
+            not(holds(before, "mapped", key)),
+          );
+          return implies(and(fresh, inRam(m, y)), isHosts(before, m, y));
+        });
+        c.can("it is mapped now", done);
+        c.can("the pool is empty", not(done));
+        return result;
+      },
+    },
+  ];
+}
