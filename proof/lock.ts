@@ -15,6 +15,7 @@ import {
   extract,
   FALSE,
   implies,
+  type LoopContract,
   Memory,
   ne,
   not,
@@ -162,6 +163,48 @@ export function othersRun(c: Clause, m: Machine, names: readonly string[]): void
   c.ensureAll("others keep to their own tables", "use", (table, state) =>
     implies(not(isMine(before, read(before, "use", table))), not(isMine(before, read(state, "use", table)))),
   );
+}
+
+/**
+ * What a loop changes that takes and gives back LOCK_S2PAGE: what this CPU does not hold. With LOCK_VMS held (`vms`) the VMs stay.
+ */
+export function whileOthersRun(
+  m: Machine,
+  vms: boolean,
+): Pick<LoopContract, "memories"> & { everywhere: NonNullable<LoopContract["everywhere"]> } {
+  const keep = stays(m);
+  const who = ["isPrivate", "handle", "alive"];
+  const names = ["linear", "pt", ...BY_TABLE, "atRank", "position", "mapped", "paged", ...BY_OWNER];
+  const chosen = vms ? names : [...names, ...who];
+  return {
+    everywhere: (now, entry) => ({
+      "others keep to their own tables": {
+        memory: "use",
+        at: (table: Term) =>
+          implies(not(isMine(entry, read(entry, "use", table))), not(isMine(now, read(now, "use", table)))),
+      },
+      ...Object.fromEntries(
+        chosen.map((name) => [
+          `what is held of ${name} stays`,
+          {
+            memory: name,
+            at: (key: Term) =>
+              implies(
+                keep(entry, name, key),
+                eq((now.memories[name] as Memory).read(key), (entry.memories[name] as Memory).read(key)),
+              ),
+          },
+        ]),
+      ),
+    }),
+    memories: {
+      ...Object.fromEntries(chosen.map((name) => [name, "any" as const])),
+      ...(vms &&
+        Object.fromEntries(
+          who.map((name) => [name, (_: State, entry: State) => entry.memories[name] as Memory]),
+        )),
+    },
+  };
 }
 
 /** `acquire`. */

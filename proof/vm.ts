@@ -36,7 +36,7 @@ import {
 import { kvmHeld, sveBytes, tablesFit, vcpuField, vmField } from "./invariants.ts";
 import { field } from "./layout.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
-import { holdingNothing, requireFree } from "./lock.ts";
+import { holdingNothing, lockFree, requireFree, whileOthersRun } from "./lock.ts";
 import { vcpuAt, vmAt, vmForm } from "./records.ts";
 import { ghost, holds, type Machine, page, read, requireNothingStale, word } from "./state.ts";
 import type { Core } from "./theory.ts";
@@ -191,7 +191,17 @@ export function vmContracts(core: Core): Contract[] {
       function: "vm/returnDonated",
       parameters: ["vm", "first", "pages"],
       forms: { 0: vmForm(m) },
-      loops: { 0: { unroll: 17 } },
+      given: (state) => {
+        lockFree("rootHeld")(state);
+        state.ghosts.vmsHeld = TRUE;
+      },
+      loops: {
+        0: {
+          ...whileOthersRun(m, true),
+          variant: (now) => sub(bv(16, 64), local(now, 3)),
+          invariant: (now) => ({ "there are at most 16": ule(local(now, 3), bv(16, 64)) }),
+        },
+      },
       ghost: Object.fromEntries(
         ["host_read64", "host_write64"].map((name) => [
           name,
@@ -204,7 +214,7 @@ export function vmContracts(core: Core): Contract[] {
       ),
       spec(c) {
         const [record] = c.args as [Term];
-        requireFree(c, "s2pageHeld");
+        requireFree(c, "rootHeld");
         c.require("LOCK_VMS is held", ghost(c.before, "vmsHeld"));
         c.require("the VM exists", holds(c.before, "alive", vmIndex(record)));
         c.can("it returns", TRUE);
