@@ -1,21 +1,35 @@
 /**
  * CPUs in the core at the same time: whenever one holds no lock, others may do anything before it goes on. Every invariant
- * about shared tables holds at each such moment too.
+ * about shared tables holds at each such moment too, and locks are always taken in their order.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { Violation } from "../primitives.ts";
 import { Random } from "../structures.ts";
 import { openLab } from "./lab.ts";
 import { describe, kinds, type Operation, perform, sequence, World } from "./operations.ts";
-import { buildVariant } from "./variant.ts";
+import { buildVariant, type Mutant } from "./variant.ts";
 
-const core = await buildVariant();
+/** A core that maps a page for the host with its locks in another order. */
+const disorder: Mutant = {
+  file: "memory.ts",
+  right: "acquire(LOCK_HOSTMAP);\n  acquire(LOCK_S2PAGE);",
+  wrong: "acquire(LOCK_S2PAGE); acquire(LOCK_HOSTMAP);",
+  after: "\n  const mapped",
+};
+const core = await buildVariant([disorder]);
 const seed = Number(process.env.COREVISOR_SEED ?? 20261125);
-const numRuns = Number(process.env.COREVISOR_RUNS ?? 120);
+const numRuns = Number(process.env.COREVISOR_RUNS ?? 80);
 
 /** What the others do; CPUs that come and go would have to wait for the end of the entry. */
 const names = Object.keys(kinds).filter((name) => !["cpuOn", "cpuOff", "suspend", "smc"].includes(name));
+
+/** Place of a lock in the order of lock.ts: LOCK_VMS, a root's lock, then the others by number. */
+function rank(lock: number): number {
+  if (lock === 256) return 0;
+  return lock < 256 ? 1 : lock;
+}
 
 /** Plays `outer`, and at moments of chance parts of `inner` in the middle of it. Returns how often that was. */
 function interleave(
@@ -25,16 +39,20 @@ function interleave(
   random: Random,
 ): number {
   const { machine } = world;
-  const held = machine.cpus.map(() => 0);
+  const held: number[][] = machine.cpus.map(() => []);
   const log: string[] = [];
   let [depth, between] = [0, 0];
   machine.locks = {
-    taken: (cpu) => {
-      held[cpu] = (held[cpu] ?? 0) + 1;
+    wanted: (cpu, lock) => {
+      const last = held[cpu]?.at(-1);
+      if (last !== undefined && rank(last) >= rank(lock))
+        throw new Violation("locksHaveAnOrder", `CPU ${cpu} wants lock ${lock} and holds ${held[cpu]}`);
     },
-    freed: (cpu) => {
-      held[cpu] = (held[cpu] ?? 0) - 1;
-      if (held[cpu] !== 0 || depth > 0 || random.below(2) !== 0) return;
+    taken: (cpu, lock) => held[cpu]?.push(lock),
+    freed: (cpu, lock) => {
+      if (held[cpu]?.pop() !== lock)
+        throw new Violation("locksHaveAnOrder", `lock ${lock} is not the last one taken`);
+      if (held[cpu]?.length !== 0 || depth > 0 || random.below(2) !== 0) return;
       const operation = inner[between++ % inner.length] as Operation;
       depth++;
       log.push(`    meanwhile ${describe(operation)}`);
@@ -75,3 +93,10 @@ for (const privateVms of [false, true]) {
     assert.ok(between > 10 * numRuns, `only ${between} operations were in between`);
   });
 }
+
+test("seen: locks are taken in another order", () => {
+  const operations = fc.sample(sequence(250, names), { seed, numRuns: 2 });
+  const lab = openLab({ core, mutant: 1, cpus: 3 });
+  const [outer = [], inner = []] = operations;
+  assert.throws(() => interleave(new World(lab).populate(), outer, inner, new Random(1)), /locksHaveAnOrder/);
+});
