@@ -42,7 +42,7 @@ const nonsense: Readonly<Record<string, Record<string, number>>> = {
   "a core that leads out of RAM": { corePages: 8192 },
   "a core inside a block": { coreBase: base + 0x40_1000, rootsBase: base + 0x40_2000 },
   "roots outside the core": { rootsBase: base },
-  "roots that are not aligned": { rootsBase: base + 0x40_1000 },
+  "roots that are not at a multiple of 2 MiB": { rootsBase: base + 0x40_2000 },
   "an owner table over the roots": { s2pageBase: base + 0x40_2000 },
   "an owner table outside the core": { s2pageBase: base },
   "a pool that leads out of the core": { poolPages: 1024 },
