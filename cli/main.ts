@@ -7,10 +7,9 @@ import { benchCommand } from "./bench.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { Interrupted, interruption, Status } from "./exit.ts";
-import { mutateCommand } from "./mutate.ts";
 import { openProgress, type ProgressDisplay } from "./progress.ts";
 import { runCommand } from "./run.ts";
-import { verifyCommand } from "./verify.ts";
+import { mutateCommand, verifyCommand } from "./verify.ts";
 
 /** What a command works with. */
 export interface CommandContext {

@@ -18,8 +18,10 @@ export interface FarmSettings {
   readonly sourceMap?: string;
   /** Whether every answer needs a certificate that the checker accepts; what is cached is checked again then. */
   readonly certify: boolean;
-  /** Folder for answers and temporary files; nothing is kept when omitted. */
+  /** Folder for answers; nothing is kept when omitted. */
   readonly cache?: string;
+  /** Folder for the solvers' files while they run; the system's when omitted. */
+  readonly scratch?: string;
   /** Limits of one query. */
   readonly milliseconds: number;
   readonly megabytes: number;

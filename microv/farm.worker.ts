@@ -86,9 +86,9 @@ let worker: Promise<Worker> | undefined;
 
 async function start(settings: FarmSettings): Promise<Worker> {
   const claimsModule = (await import(settings.claims)) as ClaimsModule;
-  if (settings.cache !== undefined) mkdirSync(join(settings.cache, "tmp"), { recursive: true });
+  if (settings.scratch !== undefined) mkdirSync(settings.scratch, { recursive: true });
   const solvers = await findSolvers({
-    ...(settings.cache !== undefined && { folder: join(settings.cache, "tmp") }),
+    ...(settings.scratch !== undefined && { folder: settings.scratch }),
     ...(settings.solvers && { only: settings.solvers as (NativeName | "wasm")[] }),
   });
   const made = new Worker(settings, claimsModule, solvers);

@@ -22,6 +22,18 @@ export * from "./build.ts";
 export { ResultCache, type Trust } from "./cache.ts";
 export { canonicalOrder, digest } from "./canonical.ts";
 export { checkProof, type Verdict } from "./certificate.ts";
+export {
+  type Build,
+  type MutateFlags,
+  mutateOptions,
+  Refusal,
+  readBuild,
+  runMutate,
+  runVerify,
+  type Session,
+  type VerifyFlags,
+  verifyOptions,
+} from "./command.ts";
 export { type ConcreteImport, ConcreteMachine, compareWithEngine, Trap } from "./concrete.ts";
 export {
   type Clause,
