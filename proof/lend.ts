@@ -13,8 +13,8 @@ import {
   concat,
   eq,
   extract,
+  FALSE,
   implies,
-  isConst,
   ite,
   ne,
   not,
@@ -29,37 +29,32 @@ import {
   variable,
   zext,
 } from "../microv/index.ts";
-import { countsAgree, countsFit, leafLives, linked, vmField, vmStays } from "./invariants.ts";
+import { countsAgree, countsFit, leafLives, linked, rootLevel, vmField, vmStays } from "./invariants.ts";
 import { vmIndex } from "./linear.ts";
 import { goesStale, hostAccess } from "./machine.ts";
-import { extendTree, inRange, isSlot, settled, slotKey } from "./pgtable.ts";
+import { inRange, settled, slotKey } from "./pgtable.ts";
+import { reaches } from "./profile.ts";
 import {
   covers,
   ghost,
-  HOST_ROOT,
-  hasTableBit,
   holds,
-  inRam,
   inTree,
   isAligned,
+  isAnyRoot,
   isCountedLeaf,
   isDetached,
-  isHosts,
   isMine,
   isNobodys,
   isOrdinary,
   isPhysical,
-  isTableEntry,
   isValid,
   isValidLeaf,
   type Machine,
-  mappedKey,
   memory,
   OWNER_HOST,
   ownerOf,
   page,
   pageAt,
-  payloadOf,
   placeAt,
   positionKey,
   read,
@@ -68,7 +63,6 @@ import {
   rootLocked,
   rootOf,
   Stale,
-  setGhost,
   tlbRoot,
   tree,
   Use,
@@ -107,8 +101,12 @@ function theTree(c: Clause, m: Machine, vm: Term, ipa: Term): Term {
   return root;
 }
 
-/** Starts a proof about a VM where its record's slot is known, and no invalidation is under way. */
-export function givenVm(m: Machine, name: string, ordinary = false): (state: State) => void {
+/** Starts a proof about a VM where its record's slot is known, no invalidation is under way, and the locks `free` are not held. */
+export function givenVm(
+  m: Machine,
+  name: string,
+  { ordinary = false, free = ["poolHeld"] as readonly ("poolHeld" | "s2pageHeld")[] } = {},
+): (state: State) => void {
   return (state) => {
     const root = vmIndex(variable(`${name}.vm`, 32));
     const set = (field: string, value: Term) =>
@@ -119,6 +117,7 @@ export function givenVm(m: Machine, name: string, ordinary = false): (state: Sta
       write(state, "isPrivate", root, bv(0, 1));
     }
     state.ghosts.stale = Stale.NO;
+    for (const lock of free) state.ghosts[lock] = FALSE;
   };
 }
 
@@ -194,11 +193,7 @@ function dropEntry(m: Machine): Contract {
         memories: {
           owner: (now, entry) =>
             memory(entry, "owner").rewrite((index, old) =>
-              ite(
-                among(index, entry.locals[0] as Term, now.locals[1] as Term),
-                sub(old, ONE_USE),
-                old,
-              ),
+              ite(among(index, entry.locals[0] as Term, now.locals[1] as Term), sub(old, ONE_USE), old),
             ),
         },
       },
@@ -233,7 +228,7 @@ function dropLeaf(m: Machine): Contract {
     function: "memory/dropLeaf",
     parameters: ["vm", "slot", "entry", "level", "ipa"],
     forms: { 0: vmForm(m) },
-    given: givenVm(m, "dropLeaf"),
+    given: givenVm(m, "dropLeaf", { free: [] }),
     spec(c) {
       const [vm, slot, entry, level, ipa] = c.args as [Term, Term, Term, Term, Term];
       const { before, state } = c;
@@ -277,7 +272,7 @@ function emptyTable(m: Machine): Contract {
     function: "memory/emptyTable",
     parameters: ["vm", "table"],
     forms: { 0: vmForm(m) },
-    given: givenVm(m, "emptyTable"),
+    given: givenVm(m, "emptyTable", { free: [] }),
     loops: {
       0: {
         invariant: (now) => ({ "the table has 512 entries": ule(now.locals[2] as Term, bv(512, 64)) }),
@@ -330,7 +325,7 @@ function emptyTable(m: Machine): Contract {
   };
 }
 
-function retainEntries(m: Machine): Contract {
+function retainEntries(): Contract {
   return {
     // Makes all entries of a table above level 3 of an ordinary VM's tree invalid, and keeps what they were; TLBs may still hold them.
     function: "memory/retainEntries",
@@ -360,7 +355,12 @@ function retainEntries(m: Machine): Contract {
             ]),
           ),
         },
-        ghosts: { stale: "any", staleLevel: "any", staleTable: "any", unordered: (_, entry) => ghost(entry, "unordered") },
+        ghosts: {
+          stale: "any",
+          staleLevel: "any",
+          staleTable: "any",
+          unordered: (_, entry) => ghost(entry, "unordered"),
+        },
       },
     },
     spec(c) {
@@ -397,6 +397,401 @@ function stalesOnly(before: State, now: State, root: Term): Term {
   return or(eq(stale, old), and(eq(stale, Stale.WRITTEN), eq(tlbRoot, root)));
 }
 
+/** Demands that the struct kvm of the VM with `root` is held in place. */
+export function requireKvm(c: Clause, m: Machine, root: Term): void {
+  const kvm = word(c.before, vmField(m, root, "kvmPa"));
+  c.requireAll("struct kvm is held in place", "accessible", (x) =>
+    implies(reaches(kvm, m.profile("kvmSize"), x), holds(c.before, "accessible", x)),
+  );
+}
+
+function proposal(m: Machine): Contract {
+  return {
+    // The leaf that the host's tables propose for `ipa`, with its level in the two low bits, or 0: any value the host likes.
+    function: "memory/proposal",
+    parameters: ["vm", "ipa"],
+    forms: { 0: vmForm(m) },
+    loops: {
+      0: {
+        invariant: (now) => ({
+          "the level is one of a tree's": ule(now.locals[0] as Term, bv(3, 32)),
+          "the slot is an entry": isAligned(now.locals[2] as Term, 3),
+        }),
+        variant: (now) => sub(bv(4, 32), now.locals[0] as Term),
+      },
+    },
+    spec(c) {
+      const [vm, ipa] = c.args as [Term, Term];
+      const { before } = c;
+      const root = theVm(c, m, vm);
+      const kvm = word(before, vmField(m, root, "kvmPa"));
+      c.require("LOCK_S2PAGE is held", ghost(before, "s2pageHeld"));
+      for (const name of ["mmuVtcr", "mmuPgdPhys"])
+        hostAccess(
+          { state: before, oblige: (what, fact) => c.require(what, fact) },
+          m,
+          add(kvm, m.profile(name)),
+          8,
+        );
+      const leaf = c.result(64);
+      const level = narrow(leaf);
+      const same = (bits: number) => eq(extract(bits - 1, 12, leaf), extract(bits - 1, 12, ipa));
+      const some = ne(leaf, bv(0, 64));
+      c.ensure("the page is the one in its block", implies(and(some, eq(level, bv(2, 2))), same(21)));
+      c.ensure("the page is the one in its large block", implies(and(some, eq(level, bv(1, 2))), same(30)));
+      c.can("a page is proposed", and(some, eq(level, bv(3, 2))));
+      c.can("a block is proposed", and(some, eq(level, bv(2, 2))));
+      c.can("nothing is proposed", not(some));
+      return leaf;
+    },
+  };
+}
+
+/** Whether a table page is part of the tree of `root`. */
+const isOf = (state: State, root: Term, table: Term): Term => eq(read(state, "use", table), tree(root));
+const tableOf = (key: Term): Term => extract(44, 9, key);
+
+/**
+ * Leaves to the function, if `condition`, the entries of a root's tree and which tables are part of it: it may free some, and, if
+ * `grows`, take some that were nobody's. What other roots have, and what is mapped, stays.
+ */
+function treeChanges(c: Clause, m: Machine, root: Term, grows: boolean, condition: Term = TRUE): void {
+  const { before } = c;
+  const taken = (table: Term) => (grows ? isNobodys(before, m, table) : FALSE);
+  const inside = (table: Term) => and(condition, or(isOf(before, root, table), taken(table)));
+  c.havoc("pt", (key) => inside(tableOf(key)));
+  c.havoc("use", inside);
+  if (grows) {
+    for (const name of ["level", "base", "parent"] as const)
+      c.havoc(name, (table) => and(inside(table), not(isAnyRoot(m, table))));
+    c.havoc("position", (key) => and(condition, eq(extract(46, 39, key), root)));
+  }
+  c.ensureAll("tables are part of the tree, or nobody's", "use", (table, now) =>
+    implies(inside(table), or(isOf(now, root, table), not(isMine(now, read(now, "use", table))))),
+  );
+}
+
+/** Demands and promises that nothing is retained on the way to `x`. */
+function requireSettled(c: Clause, root: Term, x: Term): void {
+  c.requireAll("nothing is retained on the way", "pt", (key) => settled(c.before, root, x, key));
+}
+function ensureSettled(c: Clause, root: Term, x: Term): void {
+  c.ensureAll("nothing is retained on the way", "pt", (key, now) => settled(now, root, x, key));
+}
+
+function settle(m: Machine): Contract {
+  const [LEVEL, SLOT] = [7, 3];
+  const key = variable("any pt", 45);
+  return {
+    // Takes apart what is retained on the way to `ipa`, or makes it valid where nothing below is: then nothing on the way is retained.
+    function: "memory/settle",
+    parameters: ["vm", "ipa"],
+    forms: { 0: vmForm(m) },
+    given: givenVm(m, "settle"),
+    loops: {
+      0: {
+        invariant: (now, entry) => {
+          const root = vmIndex(entry.locals[0] as Term);
+          const [level, slot] = [now.locals[LEVEL] as Term, now.locals[SLOT] as Term];
+          const place = placeAt(now, slotKey(slot));
+          return {
+            "the level is one of the tree's": ule(level, bv(3, 32)),
+            "the slot is an entry": and(isPhysical(slot), isAligned(slot, 3)),
+            "the slot stands at the level": and(
+              eq(place.use, tree(root)),
+              eq(place.level, narrow(level)),
+              covers(place, page(entry.locals[1] as Term)),
+            ),
+            "no other table stands there": eq(
+              read(now, "position", positionKey(root, place.level, read(now, "base", place.table))),
+              place.table,
+            ),
+          };
+        },
+        variant: (now) => sub(bv(4, 32), now.locals[LEVEL] as Term),
+        everywhere: (now, entry) => {
+          const root = vmIndex(entry.locals[0] as Term);
+          const x = page(entry.locals[1] as Term);
+          return {
+            "entries change only whether they are valid": {
+              memory: "pt",
+              at: (key) => {
+                const [is, was] = [read(now, "pt", key), read(entry, "pt", key)];
+                const own = and(isOf(entry, root, tableOf(key)), isOrdinary(entry, root));
+                return and(eq(extract(63, 1, is), extract(63, 1, was)), or(own, eq(is, was)));
+              },
+            },
+            "nothing above is retained": {
+              memory: "pt",
+              at: (key) => {
+                const above = ult(zext(read(now, "level", tableOf(key)), 32), now.locals[LEVEL] as Term);
+                return implies(above, settled(now, root, x, key));
+              },
+            },
+          };
+        },
+        memories: {
+          pt: "any",
+          ...Object.fromEntries(
+            (["use", "level", "base", "parent", "position", "mapped", "refs"] as const).map((name) => [
+              name,
+              (_: State, entry: State) => memory(entry, name),
+            ]),
+          ),
+        },
+        ghosts: {
+          stale: (_, entry) => ghost(entry, "stale"),
+          staleLevel: "any",
+          staleTable: "any",
+          unordered: "any",
+        },
+      },
+    },
+    spec(c) {
+      const [vm, ipa] = c.args as [Term, Term];
+      const { before } = c;
+      const root = theTree(c, m, vm, ipa);
+      const flag = word(before, vmField(m, root, "privateMemory"));
+      requireNothingStale(c);
+      c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
+      c.require("its record says whether it is private", eq(flag, zext(read(before, "isPrivate", root), 64)));
+      requireCounts(c, m);
+      c.recallAll("use", (state, table) => linked(state, m, table));
+      c.recall((state) => linked(state, m, tableOf(key)));
+      const ordinary = isOrdinary(before, root);
+      treeChanges(c, m, root, false, ordinary);
+      countsChange(c, m, ordinary);
+      staleMeanwhile(c);
+      ensureSettled(c, root, page(ipa));
+      c.can("it returns", TRUE);
+    },
+  };
+}
+
+/** What `lendBlock` and `lendPage` share: they put a leaf of an ordinary VM for `ipa` where nothing is retained. */
+function lends(c: Clause, m: Machine): Term {
+  const [vm, ipa] = c.args as [Term, Term, Term];
+  const root = theTree(c, m, vm, ipa);
+  requireNothingStale(c);
+  requireOrdinary(c, m, root);
+  c.require("LOCK_POOL is not held", not(ghost(c.before, "poolHeld")));
+  requireCounts(c, m);
+  requireSettled(c, root, page(ipa));
+  const status = c.result(32);
+  treeChanges(c, m, root, true);
+  countsChange(c, m);
+  staleMeanwhile(c);
+  ensureSettled(c, root, page(ipa));
+  const is = (code: number) => eq(status, bv(code, 32));
+  c.can("it is mapped", is(Fill.MAPPED));
+  c.can("it is refused", is(Fill.REFUSED));
+  return status;
+}
+
+function lendBlock(m: Machine): Contract {
+  return {
+    // Lends the block around the page that `leaf` proposes, if all of it is the host's and no table is there.
+    function: "memory/lendBlock",
+    parameters: ["vm", "ipa", "leaf"],
+    forms: { 0: vmForm(m) },
+    given: givenVm(m, "lendBlock", { ordinary: true }),
+    loops: {
+      0: {
+        invariant: (now) => ({
+          "the block has 512 pages": ule(now.locals[3] as Term, bv(512, 64)),
+          "it is found out, or not": ule(now.locals[6] as Term, bv(1, 32)),
+        }),
+        variant: (now) => sub(bv(512, 64), now.locals[3] as Term),
+        everywhere: (now, entry) => ({
+          "nothing changes": {
+            memory: "owner",
+            at: (index) => eq(read(now, "owner", index), read(entry, "owner", index)),
+          },
+          "what was seen is the host's": {
+            memory: "owner",
+            at: (index) => {
+              const seen = among(index, now.locals[4] as Term, now.locals[3] as Term);
+              const all = eq(now.locals[6] as Term, bv(1, 32));
+              return implies(and(all, seen), eq(ownerOf(read(now, "owner", index)), OWNER_HOST));
+            },
+          },
+        }),
+        memories: { owner: "any" },
+      },
+      1: {
+        invariant: (now) => ({ "the block has 512 pages": ule(now.locals[1] as Term, bv(512, 64)) }),
+        variant: (now) => sub(bv(512, 64), now.locals[1] as Term),
+        memories: {
+          owner: (now, entry) =>
+            memory(entry, "owner").rewrite((index, old) =>
+              ite(among(index, entry.locals[3] as Term, now.locals[1] as Term), add(old, ONE_USE), old),
+            ),
+        },
+      },
+    },
+    spec(c) {
+      const status = lends(c, m);
+      c.ensure("it says what became of it", or(...[0, 1, 3].map((code) => eq(status, bv(code, 32)))));
+      c.can("it must be mapped page by page", eq(status, bv(Fill.ABSENT, 32)));
+      return status;
+    },
+  };
+}
+
+function lendPage(m: Machine): Contract {
+  return {
+    // Lends the page that `leaf` proposes, if it is the host's.
+    function: "memory/lendPage",
+    parameters: ["vm", "ipa", "leaf"],
+    forms: { 0: vmForm(m) },
+    given: givenVm(m, "lendPage", { ordinary: true }),
+    spec(c) {
+      const status = lends(c, m);
+      c.ensure("it says what became of it", or(...[0, 3].map((code) => eq(status, bv(code, 32)))));
+      return status;
+    },
+  };
+}
+
+function lend(m: Machine): Contract {
+  return {
+    // Takes the host's proposal for an ordinary VM: it is mapped, or the host must decide, or the VM must not have it.
+    function: "memory/lend",
+    parameters: ["vm", "ipa", "fault"],
+    forms: { 0: vmForm(m) },
+    given: givenVm(m, "lend", { ordinary: true, free: ["s2pageHeld", "poolHeld"] }),
+    spec(c) {
+      const [vm, ipa] = c.args as [Term, Term, Term];
+      const { before } = c;
+      const root = theTree(c, m, vm, ipa);
+      requireNothingStale(c);
+      requireOrdinary(c, m, root);
+      requireKvm(c, m, root);
+      for (const lock of ["s2pageHeld", "poolHeld"] as const)
+        c.require(`no lock is held that is taken: ${lock}`, not(ghost(before, lock)));
+      const status = c.result(32);
+      treeChanges(c, m, root, true);
+      staleMeanwhile(c);
+      const is = (code: number) => eq(status, bv(code, 32));
+      const level = extract(4, 3, status);
+      const denied = eq(status, concat(bv(0, 27), level, bv(Fill.DENIED, 3)));
+      c.ensure("it says what became of it", or(is(Fill.MAPPED), is(Fill.ABSENT), is(Fill.REFUSED), denied));
+      c.can("it is mapped", is(Fill.MAPPED));
+      c.can("the host must decide", is(Fill.ABSENT));
+      c.can("it is refused", is(Fill.REFUSED));
+      c.can("the proposal forbids the access", denied);
+      return status;
+    },
+  };
+}
+
+function freeTable(m: Machine): Contract {
+  return {
+    // Gives back the table below the entry of `level` for `ipa`, if it is empty; nothing that is mapped changes.
+    function: "memory/freeTable",
+    parameters: ["vm", "ipa", "level"],
+    forms: { 0: vmForm(m) },
+    given: givenVm(m, "freeTable"),
+    loops: {
+      0: {
+        invariant: (now) => ({
+          "the table has 512 entries": ule(now.locals[3] as Term, bv(512, 64)),
+          "it is found out, or not": ule(now.locals[2] as Term, bv(1, 32)),
+        }),
+        variant: (now) => sub(bv(512, 64), now.locals[3] as Term),
+        everywhere: (now, entry) => ({
+          "nothing changes": {
+            memory: "pt",
+            at: (key) => eq(read(now, "pt", key), read(entry, "pt", key)),
+          },
+          "what was seen is empty": {
+            memory: "pt",
+            at: (key) => {
+              const seen = ult(zext(extract(8, 0, key), 64), now.locals[3] as Term);
+              const inTable = eq(tableOf(key), page(now.locals[5] as Term));
+              const all = eq(now.locals[2] as Term, bv(1, 32));
+              return implies(and(all, seen, inTable), eq(read(now, "pt", key), bv(0, 64)));
+            },
+          },
+        }),
+        memories: { pt: "any" },
+      },
+    },
+    spec(c) {
+      const [vm, ipa, level] = c.args as [Term, Term, Term];
+      const { before } = c;
+      const root = theTree(c, m, vm, ipa);
+      requireNothingStale(c);
+      c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
+      c.require(
+        "the level is the tree's, above tables that may be empty",
+        and(ule(level, bv(1, 32)), ule(zext(rootLevel(before, m, root), 32), level)),
+      );
+      treeChanges(c, m, root, false);
+      mappingsGo(c, root);
+      staleMeanwhile(c);
+      c.can("it returns", TRUE);
+    },
+  };
+}
+
+/** Leaves it to the function which mappings of a root go. */
+function mappingsGo(c: Clause, root: Term): void {
+  const before = c.before;
+  const own = (key: Term) => eq(extract(43, 36, key), root);
+  c.havoc("mapped", own);
+  c.ensureAll("nothing is mapped that was not", "mapped", (key, now) =>
+    implies(holds(now, "mapped", key), holds(before, "mapped", key)),
+  );
+}
+
+function dismantle(m: Machine): Contract {
+  return {
+    // Takes apart what a VM maps from `ipa` on, in one region; returns the first address behind, before which nothing is mapped now.
+    function: "memory/dismantle",
+    parameters: ["vm", "ipa"],
+    forms: { 0: vmForm(m) },
+    given: givenVm(m, "dismantle", { free: ["s2pageHeld", "poolHeld"] }),
+    spec(c) {
+      const [vm, ipa] = c.args as [Term, Term];
+      const { before } = c;
+      const root = theTree(c, m, vm, ipa);
+      const flag = word(before, vmField(m, root, "privateMemory"));
+      requireNothingStale(c);
+      c.require("its record says whether it is private", eq(flag, zext(read(before, "isPrivate", root), 64)));
+      for (const lock of ["s2pageHeld", "poolHeld"] as const)
+        c.require(`no lock is held that is taken: ${lock}`, not(ghost(before, lock)));
+      const next = c.result(64);
+      treeChanges(c, m, root, false);
+      mappingsGo(c, root);
+      const inside = (x: Term) => and(uge(x, page(ipa)), ult(zext(x, 37), extract(48, 12, next)));
+      c.ensureAll("nothing is mapped there", "mapped", (key, now) =>
+        implies(
+          and(eq(extract(43, 36, key), root), inside(extract(35, 0, key))),
+          not(holds(now, "mapped", key)),
+        ),
+      );
+      staleMeanwhile(c);
+      c.ensure("it goes on", and(ult(ipa, next), ule(next, bv(1n << 48n, 64))));
+      c.ensure("it goes on at a region", isAligned(next, 21));
+      c.can("it returns", TRUE);
+      return next;
+    },
+  };
+}
+
 export function lendContracts({ m }: Core): Contract[] {
-  return [dropEntry(m), dropLeaf(m), emptyTable(m), retainEntries(m)];
+  return [
+    dropEntry(m),
+    dropLeaf(m),
+    emptyTable(m),
+    retainEntries(),
+    proposal(m),
+    settle(m),
+    lendBlock(m),
+    lendPage(m),
+    lend(m),
+    freeTable(m),
+    dismantle(m),
+  ];
 }
