@@ -180,12 +180,13 @@ export function leafLives(state: State, m: Machine, key: Term, offset: Term): Te
   const root = rootOf(use);
   const alive = holds(state, "alive", root);
   const some = add(page(entry), offset);
+  const isAligned = eq(prefix(level, page(entry)), page(entry));
   const lent = and(isHosts(state, m, some), ne(read(state, "refs", ramIndex(m, some)), bv(0, 40)));
   return and(
     implies(and(inTree(use), ne(root, HOST_ROOT), isValidLeaf(entry, level)), alive),
     implies(
       and(or(inTree(use), isDetached(use)), isOrdinary(state, root), isCountedLeaf(entry, level)),
-      and(lent, alive),
+      and(isAligned, lent),
     ),
   );
 }
@@ -512,13 +513,14 @@ export function kvmHeld(state: State, m: Machine, slot: Term, x: Term): Term {
   );
 }
 
-/** No walk of a free slot's tree finds anything: both its root pages are empty. */
+/** A free slot's tree is its two root pages, and they are empty: no walk finds anything. */
 export function emptyTree(state: State, m: Machine, key: Term): Term {
   const table = extract(44, 9, key);
-  const root = extract(8, 1, table);
+  const use = read(state, "use", table);
+  const root = rootOf(use);
   return implies(
-    and(isAnyRoot(m, table), ne(root, HOST_ROOT), not(holds(state, "alive", root))),
-    eq(read(state, "pt", key), bv(0, 64)),
+    and(or(inTree(use), isDetached(use)), ne(root, HOST_ROOT), not(holds(state, "alive", root))),
+    and(inTree(use), isRootPage(m, root, table), eq(read(state, "pt", key), bv(0, 64))),
   );
 }
 

@@ -144,7 +144,7 @@ export function mayMap(state: State, m: Machine, root: Term, first: Term, target
 }
 
 /** Ghost: the TLB may hold what an entry said that is no longer there. */
-function goesStale(state: State, place: Place, condition: Term): void {
+export function goesStale(state: State, place: Place, condition: Term): void {
   const hit = and(condition, eq(rootOf(place.use), tlbRoot), covers(place, tlbPage));
   const again = ne(ghost(state, "stale"), Stale.NO);
   const many = or(
@@ -222,6 +222,10 @@ export function ptWrite(m: Machine): (call: Pick<Call, "state" | "args" | "oblig
     oblige(
       "a table is linked once, fresh from the pool",
       implies(fresh, and(eq(read(state, "use", child), Use.TAKEN), eq(old, bv(0, 64)))),
+    );
+    oblige(
+      "a table is linked only for the host or a VM that exists",
+      implies(fresh, or(eq(root, HOST_ROOT), holds(state, "alive", root))),
     );
     oblige(
       "a table entry holds an address and nothing else",
@@ -777,8 +781,18 @@ function smc(m: Machine): CallModel {
 
 export const FP_BYTES = 528;
 
+/** FPSR and FPCR, which are not among the SVE state. */
+export const SVE_STATUS_BYTES = 8;
+
+/** Addresses of the pages between the first and the last of the SVE state, which is at most 8736 bytes long. */
+export function sveMiddles(pa: Term, length: Term): Term[] {
+  const within = (offset: number) =>
+    ite(ult(bv(offset, 64), length), bv(offset, 64), sub(length, bv(1, 64)));
+  return [add(pa, within(4096)), add(pa, within(8192))];
+}
+
 /** Bytes of SVE state for the vector length in force: z0..z31, p0..p15, FFR. */
-function sveBytes(registers: Registers, state: State): Term {
+export function sveBytesNow(registers: Registers, state: State): Term {
   const quads = add(zext(extract(3, 0, registers.get(state, "zcr_el2")), 64), bv(1, 64));
   let bytes = bv(0, 64);
   for (let vq = 1; vq <= 16; vq++) bytes = ite(eq(quads, bv(vq, 64)), bv(vq * 546, 64), bytes);
@@ -787,10 +801,10 @@ function sveBytes(registers: Registers, state: State): Term {
 
 function sveAccess(call: Call, m: Machine, registers: Registers): void {
   const [pa, fpsr] = call.args as [Term, Term];
-  const length = sveBytes(registers, call.state);
+  const length = sveBytesNow(registers, call.state);
   hostAccess(call, m, pa, length);
-  hostAccess(call, m, add(pa, ite(ult(length, bv(4096, 64)), sub(length, bv(1, 64)), bv(4096, 64))), 1);
-  hostAccess(call, m, fpsr, 8);
+  for (const at of sveMiddles(pa, length)) hostAccess(call, m, at, 1);
+  hostAccess(call, m, fpsr, SVE_STATUS_BYTES);
 }
 
 // ------------------------------------------------------------------------------------------------------------------------ all

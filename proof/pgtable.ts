@@ -133,7 +133,8 @@ export function pgtableContracts({ m }: Core): Contract[] {
   const walkLike = (c: Clause, root: Term, ipaBits: Term, ipa: Term, target: Term) => {
     c.require("the root's lock is held", rootLocked(c.before, root));
     c.require("the address is in the root's range", inRange(c.before, m, root, ipaBits, ipa));
-    c.require("the target is a level below the start", and(ule(target, bv(3, 32)), ule(bv(1, 32), target)));
+    const start = zext(rootLevel(c.before, m, root), 32);
+    c.require("the target is a level of the tree", and(ule(target, bv(3, 32)), ule(start, target)));
   };
   /** A root given by its slot number, 32 bits. */
   const slotRoot = (c: Clause, slot: Term): Term => {
@@ -235,6 +236,7 @@ function reachSpec(c: Clause, m: Machine, root: Term, ipa: Term, target: Term): 
   const start = zext(rootLevel(before, m, root), 32);
   requireNothingStale(c);
   c.require("the root's lock is held", rootLocked(before, root));
+  c.require("the VM exists", or(eq(root, HOST_ROOT), holds(before, "alive", root)));
   c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
   c.require("the address is in the root's range", addressFits(before, m, root, ipa));
   c.require("the target is a level of the tree", and(ule(target, bv(3, 32)), ule(start, target)));

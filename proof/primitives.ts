@@ -338,11 +338,13 @@ function ptWriteLemma(core: Core, one: Case): Problem {
     const facts = [invariant.at(before, any), ...place];
     if (name === "pt") {
       const last = bv(0x3ffff, 18);
-      const some = placeAt(before, any);
-      const first = page(some.entry);
+      const pages = [before, after].flatMap((state) => {
+        const { entry, level } = placeAt(state, any);
+        return [page(entry), add(page(entry), someOffset(level))];
+      });
       for (const offset of [anyOffset, bv(0, 18), last])
         facts.push(...instance(demands, anySlot, offset), ...instance(demands, extract(8, 0, any), offset));
-      for (const x of [first, add(first, someOffset(some.level))]) facts.push(...counting(core, before, x, key, any));
+      for (const x of pages) facts.push(...counting(core, before, x, key, any));
       facts.push(invariant.at(before, key), ...known.entry(before, any));
     } else if (name === "use") {
       facts.push(...[table, child].map((t) => invariant.at(before, t)));
