@@ -414,9 +414,9 @@ function tryRelease(m: Machine): Contract {
 export function holdingNothing(state: State): void {
   for (const { flag } of CLASSES) state.ghosts[flag] = FALSE;
   state.ghosts.stale = Stale.NO;
-  for (const name of ["vcpuHeld", "vmHeld", "accessible"] as const) {
+  for (const name of ["vcpuHeld", "vmHeld", "accessible", "floating"] as const) {
     const old = memory(state, name);
-    state.memories[name] = Memory.filled(old.keyWidth, bv(0, 1));
+    state.memories[name] = Memory.filled(old.keyWidth, bv(0, old.valueWidth));
   }
 }
 

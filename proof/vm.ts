@@ -33,16 +33,56 @@ import {
   variable,
   zext,
 } from "../microv/index.ts";
-import { kvmHeld, sveBytes, tablesFit, vcpuField, vmField } from "./invariants.ts";
+import {
+  emptyTree,
+  kvmHeld,
+  sveBytes,
+  tablesFit,
+  vcpuField,
+  vcpuListed,
+  vcpuRecord,
+  vmField,
+  vmList,
+  vmRecord,
+} from "./invariants.ts";
 import { field } from "./layout.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
-import { holdingNothing, lockFree, requireFree, whileOthersRun } from "./lock.ts";
+import { holdingNothing, lockFree, requireFree, touches, whileOthersRun } from "./lock.ts";
 import { vcpuAt, vmAt, vmForm } from "./records.ts";
-import { ghost, holds, type Machine, page, read, requireNothingStale, word } from "./state.ts";
+import {
+  ghost,
+  holds,
+  isRootPage,
+  type Machine,
+  page,
+  positionKey,
+  read,
+  requireNothingStale,
+  rewrite,
+  rootPage,
+  startLevel,
+  word,
+  write,
+} from "./state.ts";
 import type { Core } from "./theory.ts";
 
 /** States of a VM record. */
 export const VmState = { FREE: bv(0, 64), ACTIVE: bv(1, 64), DYING: bv(2, 64) };
+
+const ENOENT = -2;
+const ENOMEM = -12;
+const EBUSY = -16;
+const EEXIST = -17;
+const EINVAL = -22;
+const ERESTART = -85;
+
+/** VTCR_EL2 for `bits` of input address: inner shareable write-back walks, 4 KiB granule, `range` as PS (Arm ARM D24.2.208). */
+function vtcrFor(bits: Term, range: Term): Term {
+  const sl0 = ite(eq(startLevel(bits), bv(0, 2)), bv(2, 2), bv(1, 2));
+  const fixed = bv((1n << 31n) | (3n << 12n) | (1n << 10n) | (1n << 8n), 64);
+  const fields = bor(shl(zext(range, 64), bv(16, 64)), shl(zext(sl0, 64), bv(6, 64)));
+  return bor(bor(fixed, fields), sub(bv(64, 64), bits));
+}
 
 /** A state in which this CPU holds LOCK_VMS and nothing else. */
 export function holdingVms(state: State): void {
@@ -58,7 +98,21 @@ export function requireVmsAlone(c: Clause, m: Machine): void {
   requireNothingStale(c);
   for (const name of ["vcpuHeld", "vmHeld", "accessible"] as const)
     c.requireAll(`no ${name} record or page is held`, name, (key) => not(holds(c.before, name, key)));
+  c.requireAll("no pin floats", "floating", (key) => eq(read(c.before, "floating", key), bv(0, 8)));
   c.require("the tables are as long as they say", tablesFit(c.before, m));
+}
+
+/** Uses what holds of every record and tree at the keys at which this function is shown to keep it. */
+function recallRecords(c: Clause, m: Machine): void {
+  for (const name of ["any vcpuHeld", "any vcpuRank"])
+    c.recall((state) => {
+      const index = variable(name, 10);
+      return and(vcpuRecord(state, m, index), vcpuListed(state, m, index));
+    });
+  c.recall((state) => vmList(state, m, extract(23, 16, variable("any vcpuAtRank", 24))));
+  c.recall((state) => emptyTree(state, m, variable("any pt", 45)));
+  for (const name of ["any use", "any level"])
+    c.recall((state) => emptyTree(state, m, concat(variable(name, 36), bv(0, 9))));
 }
 
 export function vmContracts(core: Core): Contract[] {
@@ -68,6 +122,59 @@ export function vmContracts(core: Core): Contract[] {
   const vm = (state: State, slot: Term, name: string) => word(state, vmField(m, slot, name));
   const vcpu = (state: State, index: Term, name: string) => word(state, vcpuField(m, index, name));
   const local = (state: State, index: number) => state.locals[index] as Term;
+
+  /** Whether a VM may start in a slot: it is free, and its handles are not used up. */
+  const mayStart = (state: State, slot: Term) =>
+    and(
+      eq(vm(state, slot, "state"), VmState.FREE),
+      ult(lshr(vm(state, slot, "handle"), bv(8, 64)), bv(0xffff, 64)),
+    );
+  const isHandle = (result: Term) => eq(extract(63, 63, result), bv(0, 1));
+  const mine = (slot: Term) => (table: Term) => isRootPage(m, slot, table);
+
+  /** Ghost: the VM of handle `result`, if it is one, comes into being: its empty tree starts at its level, its record accounts for its pin. */
+  function create(state: State, result: Term): void {
+    const done = isHandle(result);
+    const slot = extract(7, 0, result);
+    const at = (name: string) => vm(state, slot, name);
+    const level = startLevel(at("ipaBits"));
+    const base = (second: Term) =>
+      ite(eq(level, bv(0, 2)), concat(second, bv(0, 36)), concat(bv(0, 9), second, bv(0, 27)));
+    const root = rootPage(m, slot);
+    rewrite(state, "level", mine(slot), () => level, done);
+    rewrite(state, "base", mine(slot), (table) => base(extract(0, 0, table)), done);
+    for (const second of [0, 1])
+      write(
+        state,
+        "position",
+        positionKey(slot, level, base(bv(second, 1))),
+        bor(root, bv(second, 36)),
+        done,
+      );
+    rewrite(
+      state,
+      "mapped",
+      (key) => eq(extract(43, 36, key), slot),
+      () => bv(0, 1),
+      done,
+    );
+    write(state, "isPrivate", slot, extract(0, 0, at("privateMemory")), done);
+    write(state, "handle", slot, extract(23, 0, result), done);
+    write(state, "alive", slot, bv(1, 1), done);
+  }
+
+  /** Ghost: a record accounts for a pin that floated. */
+  function account(state: State, pa: Term, size: Term, condition: Term): void {
+    const key = concat(pa, size);
+    write(state, "floating", key, sub(read(state, "floating", key), bv(1, 8)), condition);
+    rewrite(
+      state,
+      "accessible",
+      (x) => touches(pa, size, x),
+      () => bv(0, 1),
+      condition,
+    );
+  }
 
   return [
     {
@@ -207,7 +314,7 @@ export function vmContracts(core: Core): Contract[] {
           name,
           (call: Call, [record]: readonly Term[]) => {
             const pa = call.args[0] as Term;
-            for (const x of [page(pa), page(add(pa, bv(7, 64)))])
+            for (const x of [page(pa), page(sub(add(pa, bv(8, 64)), bv(1, 64)))])
               call.assume(kvmHeld(call.state, m, vmIndex(record as Term), x));
           },
         ]),
@@ -218,6 +325,98 @@ export function vmContracts(core: Core): Contract[] {
         c.require("LOCK_VMS is held", ghost(c.before, "vmsHeld"));
         c.require("the VM exists", holds(c.before, "alive", vmIndex(record)));
         c.can("it returns", TRUE);
+      },
+    },
+    {
+      // Announces a VM whose struct kvm is at `kvmVa`: its handle, which no VM ever had, or an error number. A refused VM leaves no trace.
+      function: "vm/initVmLocked",
+      parameters: ["kvmVa", "hypVmVa", "pgdVa"],
+      given: holdingVms,
+      loops: {
+        0: {
+          invariant: (now, entry) => {
+            const slot = local(now, 3);
+            const one = variable("any alive", 8);
+            return {
+              "it is a slot": and(ule(bv(1, 32), slot), ule(slot, bv(256, 32))),
+              "no slot before may be used": not(
+                and(ne(one, bv(0, 8)), ult(zext(one, 32), slot), mayStart(entry, one)),
+              ),
+            };
+          },
+          variant: (now) => sub(bv(256, 32), local(now, 3)),
+        },
+      },
+      atReturn: (state, _, result) => {
+        const handle = result as Term;
+        create(state, handle);
+        account(state, vm(state, extract(7, 0, handle), "kvmPa"), m.profile("kvmSize"), isHandle(handle));
+      },
+      spec(c) {
+        const [kvmVa] = c.args as [Term];
+        const { before, state } = c;
+        requireVmsAlone(c, m);
+        recallRecords(c, m);
+        const result = c.result(64);
+        const done = isHandle(result);
+        const slot = extract(7, 0, result);
+        const failed = (number: number) => eq(result, bv(number, 64));
+        c.ensure(
+          "it is a handle or an error number",
+          or(done, failed(EEXIST), failed(ENOMEM), failed(EINVAL)),
+        );
+        c.can("a VM is announced", done);
+        c.can("it exists already", failed(EEXIST));
+        c.can("no slot is left", failed(ENOMEM));
+        c.can("what the host says makes no sense", failed(EINVAL));
+        c.ensureAll("a slot is missing only when none may be used", "alive", (one) =>
+          implies(and(failed(ENOMEM), ne(one, bv(0, 8))), not(mayStart(before, one))),
+        );
+        const used = m.layout.constant("CORE_STATE") + field.core("vmSlots");
+        const inRecord = (key: Term) => eq(extract(28, 4, key), extract(31, 7, vmAt(m, slot)));
+        c.havoc("linear", (key) => and(done, or(inRecord(key), eq(key, bv(used >> 3, 29)))));
+        create(state, result);
+        const at = (name: string) => vm(state, slot, name);
+        const is = (name: string, value: Term) => eq(at(name), value);
+        const bits = at("ipaBits");
+        const old = (name: string) => vm(before, slot, name);
+        c.ensure(
+          "the slot was free",
+          implies(done, and(ne(slot, bv(0, 8)), not(holds(before, "alive", slot)))),
+        );
+        c.ensure(
+          "the handle is new, and no later one is the same",
+          implies(
+            done,
+            and(
+              eq(result, zext(extract(23, 0, result), 64)),
+              eq(lshr(result, bv(8, 64)), add(lshr(old("handle"), bv(8, 64)), bv(1, 64))),
+            ),
+          ),
+        );
+        c.ensure(
+          "its record says what it is",
+          implies(
+            done,
+            and(
+              is("kvmVa", kvmVa),
+              is("state", VmState.ACTIVE),
+              is("privateMemory", m.info("privateVms")),
+              is("broken", bv(0, 64)),
+              is("vtcr", vtcrFor(bits, extract(18, 16, m.core("hostVtcr")))),
+              is("firstVcpu", bv(0, 64)),
+              is("vcpus", bv(0, 64)),
+              is("cursor", bv(0, 64)),
+            ),
+          ),
+        );
+        c.ensure("its record agrees", implies(done, and(vmRecord(state, m, slot), vmList(state, m, slot))));
+        c.ensure("the tables are as long as they say", tablesFit(state, m));
+        c.ensure(
+          "the table of VMs does not shrink",
+          ule(coreWord(before, "vmSlots"), coreWord(state, "vmSlots")),
+        );
+        return result;
       },
     },
   ];
