@@ -41,6 +41,8 @@ export interface Theory {
    * function leaves where this fails is not compared with its contract. Everything means something when it is omitted.
    */
   stays?(state: State, memory: string, key: Term): Term;
+  /** Ghosts that mean something only within a function's own code: what it leaves in them is not compared, and a call leaves anything. */
+  readonly scratch?: readonly string[];
   /** Specifications of the imports. */
   readonly models: Record<string, CallModel>;
   readonly linear: LinearMemory;
@@ -75,10 +77,10 @@ export interface Contract {
    */
   readonly ghost?: Record<string, (call: Call, args: readonly Term[]) => void>;
   /**
-   * Uses of lemmas: runs just before a call as `ghost` does, shows what a lemma asks (`oblige`), grants what it gives (`assume`), and
-   * changes nothing.
+   * Uses of lemmas: runs just before a call as `ghost` does, changes nothing, shows what a lemma asks (`oblige`), and returns what it
+   * gives; demands that are among these facts need no further proof.
    */
-  readonly uses?: Record<string, (call: Call, args: readonly Term[]) => void>;
+  readonly uses?: Record<string, (call: Call, args: readonly Term[]) => readonly Term[]>;
   /** Ghost code at the return of the body. */
   readonly atReturn?: (state: State, args: readonly Term[], result: Term | undefined) => void;
   /** Invariants that this function's caller does not grant, or that it leaves broken. */
@@ -310,7 +312,8 @@ class ProofClause implements Clause {
     }
     for (const [name, expected] of Object.entries(this.state.ghosts)) {
       const actual = after.ghosts[name] as Term;
-      if (actual !== expected) this.goal(`${name} changes as stated`, eq(actual, expected));
+      if (actual !== expected && !theory.scratch?.includes(name))
+        this.goal(`${name} changes as stated`, eq(actual, expected));
     }
     const result = this.outcome?.result;
     if (result && returned && result !== returned) this.goal("the result is as stated", eq(result, returned));
@@ -365,6 +368,7 @@ function modelOf(contract: Contract, theory: Theory, facts: EntryFact[]): CallMo
         );
     const clause = new CallClause(call, args);
     const result = contract.spec(clause) ?? undefined;
+    for (const name of theory.scratch ?? []) clause.havocGhost(name);
     facts.push(...clause.entryFacts(granted));
     return result;
   };
@@ -380,8 +384,10 @@ function loopOf(
   const chosen = Object.entries(spec.memories ?? {}).flatMap(([name, form]) =>
     form === "any" ? [name] : [],
   );
+  const scratch = Object.fromEntries((theory.scratch ?? []).map((name) => [name, "any" as const]));
   return {
     ...spec,
+    ghosts: { ...scratch, ...spec.ghosts },
     invariant: (now, entry) => {
       const everywhere = spec.everywhere?.(now, entry) ?? {};
       const head = copyState(now);
@@ -412,6 +418,18 @@ function withGhost(model: CallModel, ghost: Contract["ghost"], args: readonly Te
     const name = call.callee.imported?.field ?? call.callee.name;
     ghost?.[name]?.(call, args);
     return model(call);
+  };
+}
+
+function withUses(model: CallModel, uses: Contract["uses"], args: readonly Term[]): CallModel {
+  return (call) => {
+    const use = uses?.[call.callee.imported?.field ?? call.callee.name];
+    if (!use) return model(call);
+    const given = new Set(use(call, args));
+    const oblige = (name: string, goal: Term) => {
+      if (!given.has(goal)) call.oblige(name, goal);
+    };
+    return model({ ...call, oblige });
   };
 }
 
@@ -446,7 +464,7 @@ export function functionProblem(
       !contract.inline?.includes(other.function) &&
       present.has(other.function),
   );
-  const hinted = (model: CallModel) => withGhost(withGhost(model, contract.ghost, args), contract.uses, args);
+  const hinted = (model: CallModel) => withGhost(withUses(model, contract.uses, args), contract.ghost, args);
   const models = Object.fromEntries(
     Object.entries(theory.models).map(([name, model]) => [name, hinted(model)]),
   );

@@ -700,13 +700,19 @@ function invalidate(
   to: Term,
   hits: (state: State, registers: Registers, page: Term | undefined) => Term,
 ): (registers: Registers) => CallModel {
-  return (registers) =>
-    ({ state, args }) => {
-      const hit = and(eq(ghost(state, "stale"), from), hits(state, registers, args[0]));
-      setGhost(state, "stale", to, hit);
-    };
+  return (registers) => (call) => {
+    const { state, args } = call;
+    if (hits !== everything) inForce(call);
+    const hit = and(eq(ghost(state, "stale"), from), hits(state, registers, args[0]));
+    setGhost(state, "stale", to, hit);
+  };
 }
 
+/** Demands that a TLB operation acts on the VMID that VTTBR_EL2 holds (Arm ARM D8.14: a write takes effect after an ISB). */
+const inForce: CallModel = ({ state, oblige }) =>
+  oblige("TLBs are invalidated with the VMID in force", not(ghost(state, "unsynchronized")));
+
+const everything = () => TRUE;
 const byVmid = (state: State, registers: Registers) => eq(vmidOf(registers.get(state, "vttbr_el2")), tlbRoot);
 
 const TLBI: Record<string, (registers: Registers) => CallModel> = {
@@ -718,7 +724,7 @@ const TLBI: Record<string, (registers: Registers) => CallModel> = {
   }),
   tlbi_vmalle1is: invalidate(Stale.STAGE2_DONE, Stale.ALL, byVmid),
   tlbi_vmalls12e1is: invalidate(Stale.VISIBLE, Stale.ALL, byVmid),
-  tlbi_alle1is: invalidate(Stale.VISIBLE, Stale.ALL, () => TRUE),
+  tlbi_alle1is: invalidate(Stale.VISIBLE, Stale.ALL, everything),
 };
 
 // -------------------------------------------------------------------------------------------------------------------- firmware
@@ -786,8 +792,7 @@ export const SVE_STATUS_BYTES = 8;
 
 /** Addresses of the pages between the first and the last of the SVE state, which is at most 8736 bytes long. */
 export function sveMiddles(pa: Term, length: Term): Term[] {
-  const within = (offset: number) =>
-    ite(ult(bv(offset, 64), length), bv(offset, 64), sub(length, bv(1, 64)));
+  const within = (offset: number) => ite(ult(bv(offset, 64), length), bv(offset, 64), sub(length, bv(1, 64)));
   return [add(pa, within(4096)), add(pa, within(8192))];
 }
 
@@ -866,7 +871,7 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
       sveAccess(call, m, registers);
       registers.set(call.state, "fp", call.fresh("guest fp", 64));
     },
-    isb: NOTHING,
+    isb: ({ state }) => setGhost(state, "unsynchronized", FALSE),
     dsb_nsh: NOTHING,
     dsb_ish: barrier(
       [
@@ -877,7 +882,7 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
       true,
     ),
     dsb_ishst: barrier([[Stale.WRITTEN, Stale.VISIBLE]], true),
-    tlbi_vmalle1: NOTHING,
+    tlbi_vmalle1: inForce,
     ic_iallu: NOTHING,
     ic_ialluis: NOTHING,
     psb_csync: NOTHING,
@@ -900,6 +905,7 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
         const [value] = call.args as [Term];
         registerPolicy(call, m, register, value);
         registers.set(call.state, register, value);
+        if (register === "vttbr_el2") setGhost(call.state, "unsynchronized", TRUE);
       };
     else {
       const model = models[imported.field];

@@ -103,6 +103,8 @@ const GHOSTS = {
   staleTable: 0,
   /** Whether writes to memory may be seen after what follows them. */
   unordered: 0,
+  /** Whether VTTBR_EL2 may have been written since the last ISB, so that TLB operations may yet act on the VMID before. */
+  unsynchronized: 0,
   /** Whether the machine is starting: nothing runs yet but the core. */
   booting: 0,
 } as const;

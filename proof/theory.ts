@@ -12,6 +12,8 @@ export interface Core {
   readonly m: Machine;
   readonly registers: Registers;
   readonly theory: Theory;
+  /** The imports of the core, with the widths of their parameters. */
+  readonly primitives: readonly { readonly name: string; readonly params: readonly number[] }[];
 }
 
 /** @throws Error when the module is not a build of the core */
@@ -21,6 +23,9 @@ export function coreOf(module: Module): Core {
   return {
     m,
     registers,
+    primitives: module.functions.flatMap(({ imported, params }) =>
+      imported ? [{ name: imported.field, params }] : [],
+    ),
     theory: {
       start: arbitraryState,
       invariants: invariantsOf(m, registers),
@@ -28,6 +33,7 @@ export function coreOf(module: Module): Core {
       models: machineModels(module, m, registers),
       linear: new GuardedMemory(m),
       stays: stays(m),
+      scratch: ["unsynchronized"],
     },
   };
 }
