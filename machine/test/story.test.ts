@@ -1,8 +1,11 @@
 /** The demo's story in process: it is good on the core, and says so where it is not. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { CoreFailure } from "../machine.ts";
 import { cpuModelNames } from "../models.ts";
+import { Violation } from "../primitives.ts";
 import { type StoryReport, tellStory } from "../story.ts";
+import { buildVariant, type Mutant } from "./variant.ts";
 
 for (const model of cpuModelNames) {
   test(`the story on ${model} ends well`, async () => {
@@ -32,6 +35,45 @@ for (const model of cpuModelNames) {
     assert.match(story.wasmSha256, /^[0-9a-f]{64}$/);
   });
 }
+
+const isBreach = (error: unknown) => error instanceof CoreFailure || error instanceof Violation;
+
+const bugs: readonly (Mutant & { readonly seen: RegExp })[] = [
+  {
+    file: "memory.ts",
+    right: "(!isRam(pa) || isHostPage(s2pageIndex(pa))) && hostmapMap(pa)",
+    wrong: "hostmapMap(pa)",
+    seen: /^(read|write) the core by/,
+  },
+  {
+    file: "memory.ts",
+    right: "!hostmapUnmapPage(pa)",
+    wrong: "false",
+    seen: /^(read|write) the VM by/,
+  },
+  {
+    file: "memory.ts",
+    right: "page_zero(pa);",
+    wrong: "",
+    seen: /^take a page back from the VM and read it$/,
+  },
+];
+
+test("a core with a hole is seen: the attack succeeds, or an invariant ends the story", async () => {
+  const core = await buildVariant(bugs);
+  for (const [n, { seen, right }] of bugs.entries()) {
+    const mutant = n + 1;
+    await assert.rejects(tellStory({ core, mutant }), isBreach, right);
+    const story = await tellStory({ core, mutant, unwatched: true });
+    assert.equal(story.ok, false);
+    const hits = story.attacks.filter(({ result }) => result === "succeeded").map(({ name }) => name);
+    assert.ok(
+      hits.some((name) => seen.test(name)),
+      `"${right}": succeeded are ${JSON.stringify(hits)}`,
+    );
+  }
+  assert.equal((await tellStory({ core, mutant: 0 })).ok, true);
+});
 
 test("a machine of one CPU, or of too many, has no story", async () => {
   for (const cpus of [1, 65, 2.5]) await assert.rejects(tellStory({ cpus }), RangeError);
