@@ -77,10 +77,11 @@ export interface Contract {
    */
   readonly ghost?: Record<string, (call: Call, args: readonly Term[]) => void>;
   /**
-   * Uses of lemmas: runs just before a call as `ghost` does, changes nothing, shows what a lemma asks (`oblige`), and returns what it
-   * gives; demands that are among these facts need no further proof.
+   * Uses of lemmas: runs just before a call as `ghost` does, changes nothing, shows what a lemma asks (`oblige`), and grants what it
+   * gives: by `assume`, or as its result, when it is the demand itself that the lemma gives; that demand needs no further proof.
    */
-  readonly uses?: Record<string, (call: Call, args: readonly Term[]) => readonly Term[]>;
+  // biome-ignore lint/suspicious/noConfusingVoidType: a use may give nothing but what it assumes
+  readonly uses?: Record<string, (call: Call, args: readonly Term[]) => readonly Term[] | void>;
   /** Ghost code at the return of the body. */
   readonly atReturn?: (state: State, args: readonly Term[], result: Term | undefined) => void;
   /** Invariants that this function's caller does not grant, or that it leaves broken. */
@@ -425,7 +426,7 @@ function withUses(model: CallModel, uses: Contract["uses"], args: readonly Term[
   return (call) => {
     const use = uses?.[call.callee.imported?.field ?? call.callee.name];
     if (!use) return model(call);
-    const given = new Set(use(call, args));
+    const given = new Set(use(call, args) ?? []);
     const oblige = (name: string, goal: Term) => {
       if (!given.has(goal)) call.oblige(name, goal);
     };

@@ -14,6 +14,7 @@ import {
   type Invariant,
   implies,
   isConst,
+  ne,
   type Problem,
   type State,
   sub,
@@ -23,9 +24,11 @@ import {
   ule,
   variable,
 } from "../microv/index.ts";
+import { vcpuField } from "./invariants.ts";
 import { fieldNames } from "./layout.ts";
+import { vcpuIndex } from "./linear.ts";
 import { accessAllowed, FP_BYTES, FRAME_BYTES } from "./machine.ts";
-import { arbitraryState, fitsPhysical, holds, isAligned, type Machine, memory, page } from "./state.ts";
+import { arbitraryState, fitsPhysical, holds, isAligned, type Machine, memory, page, word } from "./state.ts";
 
 /** Room for the largest member behind an offset into struct kvm_vcpu, struct kvm, and struct kvm_guest_debug_arch. */
 const VCPU_ROOM = 640;
@@ -68,16 +71,40 @@ export function profileInvariant(m: Machine): Invariant {
 export const reaches = (pa: Term, size: Term, x: Term): Term =>
   and(uge(x, page(pa)), ule(x, page(sub(add(pa, size), bv(1, 64)))));
 
-/** That every page of the struct kvm_vcpu at `start` is accessible. */
-const inPlace = (start: Term): Term => eq(apply("in place", 1, start), bv(1, 1));
+/** That every page of the `size` bytes at `start` is accessible. */
+const inPlace = (start: Term, size: Term): Term => eq(apply("in place", 1, start, size), bv(1, 1));
+
+/** Demands that `size` bytes at `start` are memory of the host, held in place, if `condition`. */
+export function requireInPlace(
+  c: Clause,
+  what: string,
+  start: Term,
+  size: Term,
+  condition: Term = TRUE,
+): void {
+  c.require(`${what} is physical memory`, implies(condition, fitsPhysical(start, size)));
+  c.requireToken(`${what} is held in place`, implies(condition, inPlace(start, size)), "accessible", (x) =>
+    implies(and(condition, reaches(start, size, x)), holds(c.before, "accessible", x)),
+  );
+}
 
 /** Demands that the struct kvm_vcpu at `context` is memory of the host, held in place. */
 export function requireContext(c: Clause, m: Machine, context: Term): void {
-  const size = m.profile("vcpuSize");
-  c.require("the context is physical memory", fitsPhysical(context, size));
-  c.requireToken("the context is held in place", inPlace(context), "accessible", (x) =>
-    implies(reaches(context, size, x), holds(c.before, "accessible", x)),
-  );
+  requireInPlace(c, "the context", context, m.profile("vcpuSize"));
+}
+
+/** Where the context is of the vCPU whose record is at `vcpu`. */
+export const contextOf = (state: State, m: Machine, vcpu: Term): Term =>
+  word(state, vcpuField(m, vcpuIndex(vcpu), "pa"));
+
+/** Demands that the vCPU whose record is at `vcpu` exists and is held, with its context, which is the result. */
+export function requireVcpu(c: Clause, m: Machine, vcpu: Term): Term {
+  const index = vcpuIndex(vcpu);
+  c.require("the vCPU is held", holds(c.before, "vcpuHeld", index));
+  c.require("the vCPU exists", ne(word(c.before, vcpuField(m, index, "hva")), bv(0, 64)));
+  const context = contextOf(c.before, m, vcpu);
+  requireContext(c, m, context);
+  return context;
 }
 
 /** Bytes that a primitive touches at an argument, by name of the primitive and position of the argument. */
@@ -98,22 +125,31 @@ const ACCESSES: Record<string, readonly [position: number, bytes: number]> = {
 const liesIn = (start: Term, size: Term, pa: Term, bytes: Term): Term =>
   and(ule(bytes, size), ule(sub(pa, start), sub(size, bytes)));
 
-/** Of a structure that is held in place, every byte may be accessed: the lemma `inPlace`, used where `start` says what is meant. */
-export function usesContext(
-  m: Machine,
-  start: (state: State, args: readonly Term[]) => Term,
-): Record<string, (call: Call, args: readonly Term[]) => void> {
-  const use = (position: number, bytes: number) => (call: Call, args: readonly Term[]) => {
-    if (memory(call.state, "accessible").baseName !== "accessible") return;
-    const pa = call.args[position] as Term;
-    const [base, size] = [start(call.state, args), m.profile("vcpuSize")];
-    call.oblige(
-      "an access to the context stays in the context",
-      and(liesIn(base, size, pa, bv(bytes, 64)), fitsPhysical(base, size)),
+/** Uses of lemmas, by the primitive before which they are used. */
+export type Uses = Record<string, (call: Call, args: readonly Term[]) => readonly Term[]>;
+
+/** Of what is held in place every byte may be accessed: the lemma `inPlace`, used of `bytes` bytes at `pa`. */
+export function useInPlace(call: Call, m: Machine, start: Term, size: Term, pa: Term, bytes: Term): Term[] {
+  if (memory(call.state, "accessible").baseName !== "accessible") return [];
+  call.oblige(
+    "an access stays in what is held",
+    and(liesIn(start, size, pa, bytes), fitsPhysical(start, size)),
+  );
+  call.oblige("what is accessed is held in place", and(inPlace(start, size), ule(size, bv(LARGEST, 64))));
+  return [accessAllowed(call.state, m, pa, bytes)];
+}
+
+/** Uses of the lemma for every access to the context at `start`. */
+export function usesContext(m: Machine, start: (state: State, args: readonly Term[]) => Term): Uses {
+  const use = (position: number, bytes: number) => (call: Call, args: readonly Term[]) =>
+    useInPlace(
+      call,
+      m,
+      start(call.state, args),
+      m.profile("vcpuSize"),
+      call.args[position] as Term,
+      bv(bytes, 64),
     );
-    call.oblige("the context is held in place", and(inPlace(base), profileField(m, "vcpuSize")));
-    call.assume(accessAllowed(call.state, m, pa, bv(bytes, 64)));
-  };
   return Object.fromEntries(
     Object.entries(ACCESSES).map(([name, [position, bytes]]) => [name, use(position, bytes)]),
   );
@@ -121,18 +157,14 @@ export function usesContext(
 
 /** Every access within a structure held in place is one that the machine allows. */
 export function inPlaceLemma(m: Machine): Problem {
-  const [start, pa, bytes] = ["start", "pa", "bytes"].map((name) => variable(`in place.${name}`, 64)) as [
-    Term,
-    Term,
-    Term,
-  ];
-  const size = m.profile("vcpuSize");
+  const word = (name: string) => variable(`in place.${name}`, 64);
+  const [start, size, pa, bytes] = [word("start"), word("size"), word("pa"), word("bytes")];
   const state = arbitraryState();
   return {
     name: "a structure that is held in place is accessible",
     hypotheses: [
       fitsPhysical(start, size),
-      profileField(m, "vcpuSize"),
+      ule(size, bv(LARGEST, 64)),
       uge(bytes, bv(1, 64)),
       liesIn(start, size, pa, bytes),
     ],

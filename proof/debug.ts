@@ -1,0 +1,162 @@
+/** Breakpoint and watchpoint registers: the host's wait in this CPU's area while a guest's are in the machine. */
+import {
+  add,
+  and,
+  bor,
+  bv,
+  type Contract,
+  eq,
+  implies,
+  ite,
+  ne,
+  or,
+  type State,
+  sub,
+  type Term,
+  TRUE,
+  ule,
+  ult,
+} from "../microv/index.ts";
+import { bringBack, putAway } from "./el1.ts";
+import type { Registers } from "./machine.ts";
+import { areaKey, cpuField, cpuKey, thisCpu } from "./percpu.ts";
+import { contextOf, requireVcpu, usesContext } from "./profile.ts";
+import { vcpuForm } from "./records.ts";
+import { type Machine, read, write } from "./state.ts";
+import type { Core } from "./theory.ts";
+
+const REGISTERS = 16;
+/** Kinds of registers, in the order of `HOST_DEBUG`: control and value of breakpoints, then of watchpoints. */
+const BANKS = ["bcr", "bvr", "wcr", "wvr"] as const;
+type Bank = (typeof BANKS)[number];
+
+const nameOf = (bank: Bank, n: number) => `dbg${bank}${n}_el1`;
+const numbers = Array.from({ length: REGISTERS }, (_, n) => n);
+/** Every register, with its place in this CPU's area and whether the CPU has it. */
+function each(state: State, m: Machine): { name: string; place: Term; exists: Term }[] {
+  const last = (bank: Bank) => cpuField(state, m, bank.startsWith("b") ? "lastBreakpoint" : "lastWatchpoint");
+  return BANKS.flatMap((bank, b) =>
+    numbers.map((n) => ({
+      name: nameOf(bank, n),
+      place: areaKey(m, m.layout.constant("HOST_DEBUG") + 8 * REGISTERS * b + 8 * n),
+      exists: ule(bv(n, 64), last(bank)),
+    })),
+  );
+}
+
+/** Whether a register is one that the guest brings. */
+export function isGuestDebug(state: State, m: Machine, registers: Registers, key: Term): Term {
+  return or(
+    registers.among(key, ["mdccint_el1"]),
+    ...each(state, m).map(({ name, exists }) => and(exists, registers.among(key, [name]))),
+  );
+}
+
+/** The host's registers are in this CPU's area, and the guest's in the machine, if `condition`. */
+export function hostDebugSaved(state: State, m: Machine, registers: Registers, condition: Term = TRUE): void {
+  for (const { name, place, exists } of each(state, m))
+    write(state, "linear", place, registers.get(state, name), and(condition, exists));
+  putAway(state, m, registers, "mdccint_el1", condition);
+  write(state, "linear", cpuKey(m, "debugLoaded"), bv(1, 64), condition);
+}
+
+/** The host's registers are those in this CPU's area, if `condition`. */
+export function hostDebugLoaded(
+  state: State,
+  m: Machine,
+  registers: Registers,
+  condition: Term = TRUE,
+): void {
+  for (const { name, place, exists } of each(state, m))
+    registers.set(state, name, read(state, "linear", place), and(condition, exists));
+  bringBack(state, m, registers, "mdccint_el1", condition);
+  write(state, "linear", cpuKey(m, "debugLoaded"), bv(0, 64), condition);
+}
+
+export const debugIsLoaded = (state: State, m: Machine): Term =>
+  ne(cpuField(state, m, "debugLoaded"), bv(0, 64));
+
+export function debugContracts({ m, registers }: Core): Contract[] {
+  const uses = usesContext(m, (state, [, vcpu]) => contextOf(state, m, vcpu as Term));
+  const title = (bank: Bank) => `Dbg${bank}`;
+  const access: Contract[] = BANKS.flatMap((bank) => [
+    {
+      // A register by its number.
+      function: `debug/read${title(bank)}`,
+      parameters: ["n"],
+      spec(c) {
+        const n = c.args[0] as Term;
+        c.require("there is such a register", ult(n, bv(REGISTERS, 32)));
+        return numbers.reduceRight(
+          (rest, i) => ite(eq(n, bv(i, 32)), registers.get(c.before, nameOf(bank, i)), rest),
+          registers.get(c.before, nameOf(bank, REGISTERS - 1)),
+        );
+      },
+    },
+    {
+      // Writes it.
+      function: `debug/write${title(bank)}`,
+      parameters: ["n", "value"],
+      spec(c) {
+        const [n, value] = c.args as [Term, Term];
+        c.require("there is such a register", ult(n, bv(REGISTERS, 32)));
+        for (const i of numbers) registers.set(c.state, nameOf(bank, i), value, eq(n, bv(i, 32)));
+      },
+    },
+  ]);
+  return [
+    ...access,
+    {
+      // Where the guest's registers are: within its context, wherever the host's pointer leads, or nowhere.
+      function: "debug/guestDebug",
+      parameters: ["vcpu"],
+      forms: { 0: vcpuForm(m) },
+      uses: usesContext(m, (state, [vcpu]) => contextOf(state, m, vcpu as Term)),
+      spec(c) {
+        const context = requireVcpu(c, m, c.args[0] as Term);
+        const found = c.result(64);
+        const some = ne(found, bv(0, 64));
+        const farthest = bor(
+          bor(m.profile("dbgBcr"), m.profile("dbgBvr")),
+          bor(m.profile("dbgWcr"), m.profile("dbgWvr")),
+        );
+        const size = add(farthest, bv(8 * REGISTERS * BANKS.length, 64));
+        const vcpuSize = m.profile("vcpuSize");
+        c.ensure(
+          "they are in the context",
+          implies(some, and(ule(size, vcpuSize), ule(sub(found, context), sub(vcpuSize, size)))),
+        );
+        c.can("they are somewhere", some);
+        c.can("they are nowhere", eq(found, bv(0, 64)));
+        return found;
+      },
+    },
+    {
+      // Puts the host's registers away and loads the guest's, unless it has none.
+      function: "debug/loadGuestDebug",
+      parameters: ["cpu", "vcpu"],
+      forms: { 0: thisCpu(m), 1: vcpuForm(m) },
+      uses,
+      spec(c) {
+        requireVcpu(c, m, c.args[1] as Term);
+        c.require("no guest's registers are loaded", eq(cpuField(c.before, m, "debugLoaded"), bv(0, 64)));
+        const loaded = c.choose("they are loaded", 0, (after) => debugIsLoaded(after, m));
+        const { before } = c;
+        hostDebugSaved(c.state, m, registers, loaded);
+        c.havoc("registers", (key) => and(loaded, isGuestDebug(before, m, registers, key)));
+        c.can("they are loaded", loaded);
+      },
+    },
+    {
+      // Writes the guest's to its context and brings the host's back.
+      function: "debug/saveGuestDebug",
+      parameters: ["cpu", "vcpu"],
+      forms: { 0: thisCpu(m), 1: vcpuForm(m) },
+      uses,
+      spec(c) {
+        requireVcpu(c, m, c.args[1] as Term);
+        hostDebugLoaded(c.state, m, registers);
+      },
+    },
+  ];
+}
