@@ -6,6 +6,7 @@
  * demand (`machine.ts`); here is what each step is called for.
  */
 import {
+  add,
   and,
   bv,
   type Call,
@@ -24,11 +25,12 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
-import { ownedByVm, vmField, vmStays } from "./invariants.ts";
+import { kvmHeld, ownedByVm, vmField } from "./invariants.ts";
 import { constants } from "./layout.ts";
+import { givenVm, theVm, vmForm } from "./lend.ts";
 import { vmIndex } from "./linear.ts";
 import { lockFree, requireFree } from "./lock.ts";
-import { empty, extendTree } from "./pgtable.ts";
+import { empty, extendTree, slotKey } from "./pgtable.ts";
 import {
   agrees,
   ghost,
@@ -36,9 +38,9 @@ import {
   holds,
   inRam,
   isAligned,
-  isMine,
   isNobodys,
   isPhysical,
+  known,
   type Machine,
   mappedKey,
   nothingStale,
@@ -59,50 +61,48 @@ import type { Core } from "./theory.ts";
 const ONE = bv(1, 1);
 const Fill = constants("memory.ts", "Fill", 32);
 
-/** The VM record that a parameter points to. */
-export const vmForm =
-  (m: Machine) =>
-  (vm: Term): Term =>
-    vmField(m, vmIndex(vm), "slot");
-
-/** Demands a VM that exists, and stays while the function runs. */
-function requireVm(c: Clause, slot: Term): void {
-  c.require("the VM exists, and stays", and(vmStays(c.before, slot), holds(c.before, "alive", slot)));
-}
-
 /** Whether `ipa` is an address of the VM in `slot`. */
 function inVm(state: State, m: Machine, slot: Term, ipa: Term): Term {
   return eq(lshr(ipa, word(state, vmField(m, slot, "ipaBits"))), bv(0, 64));
 }
 
-/** What may change where tables are made for the host, and for `root` if it is given: their trees, with pages that were nobody's. */
-export function tablesChange(c: Clause, m: Machine, root: Term = HOST_ROOT): void {
+/** What may change where the tree of `root` grows and shrinks: its tables, and pages that were nobody's. */
+function treeChanges(c: Clause, m: Machine, root: Term): void {
   const { before } = c;
-  const ofTree = (use: Term) => or(eq(use, tree(HOST_ROOT)), eq(use, tree(root)));
-  const ofRoot = (r: Term) => or(eq(r, HOST_ROOT), eq(r, root));
   const taken = (table: Term) => isNobodys(before, m, table);
   c.havoc("pt", (key) => {
     const table = extract(44, 9, key);
-    return or(ofTree(read(before, "use", table)), taken(table));
+    return or(eq(read(before, "use", table), tree(root)), taken(table));
   });
   for (const name of ["use", "level", "base", "parent"] as const) c.havoc(name, taken);
-  c.havoc("position", (key) => ofRoot(extract(46, 39, key)));
-  c.havoc("paged");
-  c.ensureAll("new tables are part of the trees", "use", (table, now) => {
-    const use = read(now, "use", table);
-    return implies(taken(table), or(ofTree(use), not(isMine(now, use))));
-  });
-  c.ensureAll("the host's tables stay", "paged", (x, now) =>
-    implies(holds(before, "paged", x), holds(now, "paged", x)),
-  );
+  c.havoc("position", (key) => eq(extract(46, 39, key), root));
+  c.havoc("mapped", (key) => eq(extract(43, 36, key), root));
   for (const name of ["unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
 }
 
-/** Ghost code: what `agrees` says of the page at `ipa` at every entry that is read. */
-const agreesAt =
-  (ipa: (call: Call, args: readonly Term[]) => Term) =>
-  (call: Call, args: readonly Term[]): void =>
-    call.assume(agrees(call.state, extract(47, 3, call.args[0] as Term), page(ipa(call, args))));
+/** What is known of a page whose owner is read. */
+export const useOwner =
+  (m: Machine) =>
+  (call: Call): void =>
+    call.assume(ownedByVm(call.state, m, extract(35, 0, call.args[0] as Term)));
+
+/** The struct kvm of a VM that stays is the host's, where the core reads in it. */
+function useKvm(m: Machine): (call: Call) => void {
+  return (call) => {
+    const slot = vmIndex(call.args[0] as Term);
+    const kvm = word(call.state, vmField(m, slot, "kvmPa"));
+    for (const name of ["mmuVtcr", "mmuPgdPhys"])
+      for (const byte of [0, 7])
+        call.assume(kvmHeld(call.state, m, slot, page(add(kvm, m.profile(name), bv(byte, 64)))));
+  };
+}
+
+/** Shows that a slot is one of the private VM whose record the first parameter names. */
+function ofVm(call: Call, [vm]: readonly Term[]): void {
+  const slot = vmIndex(vm as Term);
+  known(call, "isPrivate", slot, ONE);
+  known(call, "use", page(call.args[0] as Term), tree(slot));
+}
 
 export function donateContracts({ m }: Core): Contract[] {
   return [
@@ -185,16 +185,15 @@ export function donateContracts({ m }: Core): Contract[] {
       parameters: ["vm", "ipa", "fault"],
       forms: { 0: vmForm(m) },
       given: (state) => {
-        nothingStale(state);
+        givenVm(m, "fill")(state);
         lockFree("rootHeld")(state);
       },
       spec(c) {
         const [vm, ipa] = c.args as [Term, Term];
         const { before, state } = c;
-        const slot = vmIndex(vm);
+        const slot = theVm(c, m, vm);
         requireNothingStale(c);
         requireFree(c, "rootHeld");
-        requireVm(c, slot);
         const status = c.result(32);
         const isDenied = and(eq(extract(31, 5, status), bv(0, 27)), eq(extract(2, 0, status), bv(4, 3)));
         for (const name of ["root", "unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
@@ -223,16 +222,29 @@ export function donateContracts({ m }: Core): Contract[] {
       parameters: ["vm", "pa"],
       forms: { 0: vmForm(m) },
       given: (state) => {
-        nothingStale(state);
+        givenVm(m, "withdraw")(state);
         lockFree("hostmapHeld")(state);
+      },
+      uses: {
+        s2page_read: useOwner(m),
+        "memory/proposal": useKvm(m),
+        pt_read: (call: Call) => {
+          const ipa = call.state.locals[2] as Term;
+          call.assume(agrees(call.state, slotKey(call.args[0] as Term), page(ipa)));
+        },
+        "pgtable/splitBlock": ofVm,
+        "pgtable/clearEntry": (call: Call, args) => {
+          ofVm(call, args);
+          const ipa = call.state.locals[2] as Term;
+          call.assume(agrees(call.state, slotKey(call.args[0] as Term), page(ipa)));
+        },
       },
       spec(c) {
         const [vm, pa] = c.args as [Term, Term];
         const { before, state } = c;
-        const slot = vmIndex(vm);
+        const slot = theVm(c, m, vm);
         requireNothingStale(c);
         requireFree(c, "hostmapHeld");
-        requireVm(c, slot);
         c.require("LOCK_VMS is held", ghost(before, "vmsHeld"));
         c.require("the VM's lock is held", rootLocked(before, slot));
         c.require("it is a page of RAM", and(isAligned(pa, 12), isPhysical(pa), inRam(m, page(pa))));
@@ -240,8 +252,7 @@ export function donateContracts({ m }: Core): Contract[] {
         const done = eq(result, bv(1, 32));
         const index = ramIndex(m, page(pa));
         c.ensure("it says whether it is done", ule(result, bv(1, 32)));
-        tablesChange(c, m, slot);
-        c.havoc("mapped", (key) => or(eq(extract(43, 36, key), HOST_ROOT), eq(extract(43, 36, key), slot)));
+        treeChanges(c, m, slot);
         write(state, "linear", extract(31, 3, vmField(m, slot, "broken")), bv(1, 64), done);
         c.havoc("owner", (key) => eq(key, index));
         c.ensure("the page is the host's", implies(done, eq(read(state, "owner", index), bv(0, 64))));
