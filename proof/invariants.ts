@@ -161,12 +161,20 @@ function leafInRam(state: State, m: Machine, key: Term): Term {
   );
 }
 
-/** A leaf of the host or of a private VM maps, at each `offset` into it, what its root may map. */
+/**
+ * A leaf of the host or of a private VM maps, at each `offset` into it, what its root may map. The second page of a root that starts at
+ * level 0 is past all addresses: nothing is said of it.
+ */
 export function leafOwned(state: State, m: Machine, key: Term, offset: Term): Term {
   const { use, level, first, entry } = placeAt(state, key);
   const root = rootOf(use);
   return implies(
-    and(inTree(use), not(isOrdinary(state, root)), isValidLeaf(entry, level)),
+    and(
+      inTree(use),
+      not(isOrdinary(state, root)),
+      isValidLeaf(entry, level),
+      eq(extract(36, 36, first), bv(0, 1)),
+    ),
     mayMap(state, m, root, first, page(entry), offset),
   );
 }
@@ -219,6 +227,15 @@ export function ownedByVm(state: State, m: Machine, index: Term): Term {
       ule(extract(23, 8, owner), extract(23, 8, last)),
       implies(exists, and(holds(state, "isPrivate", root), frameFits(state, m, root, payloadOf(entry)))),
     ),
+  );
+}
+
+/** The owner value of a VM that exists is no other principal's: it ends in the VM's slot and is past those of the host and the core. */
+export function handleNames(state: State, root: Term): Term {
+  const handle = read(state, "handle", root);
+  return implies(
+    holds(state, "alive", root),
+    and(eq(extract(7, 0, handle), root), ugt(handle, OWNER_RESERVED)),
   );
 }
 
@@ -467,6 +484,11 @@ export function vmList(state: State, m: Machine, slot: Term): Term {
   );
 }
 
+/** A list of vCPU records without repetition is no longer than their table (the pigeonhole principle). */
+export function listFits(state: State, m: Machine, slot: Term): Term {
+  return implies(holds(state, "alive", slot), ule(word(state, vmField(m, slot, "vcpus")), bv(1024, 64)));
+}
+
 /** A vCPU that exists stands in its VM's list, at a place of its own; records never used are free. Holds while LOCK_VMS is free. */
 export function vcpuListed(state: State, m: Machine, index: Term): Term {
   const at = (name: string) => word(state, vcpuField(m, index, name));
@@ -580,6 +602,7 @@ export function invariantsOf(m: Machine, registers: Registers): Invariant[] {
     on("owner", "the host maps and lends only what it owns", owners),
     on("owner", "the host's tables go down to what it gave away", given),
     on("accessible", "what is held in place is RAM", held),
+    on("handle", "a VM's owner value names its slot", (state, _, root) => handleNames(state, root)),
     on("alive", "VM records agree", (state, m, slot) =>
       implies(vmStays(state, slot), vmRecord(state, m, slot)),
     ),

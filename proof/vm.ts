@@ -36,6 +36,7 @@ import {
 import {
   emptyTree,
   kvmHeld,
+  listFits,
   sveBytes,
   tablesFit,
   vcpuField,
@@ -416,6 +417,116 @@ export function vmContracts(core: Core): Contract[] {
           "the table of VMs does not shrink",
           ule(coreWord(before, "vmSlots"), coreWord(state, "vmSlots")),
         );
+        return result;
+      },
+    },
+    {
+      // Announces a vCPU of the VM with this handle, whose struct kvm_vcpu is at `hva`: 0, or an error number. A refused vCPU leaves no trace
+      // but in records that are free.
+      function: "vm/initVcpuLocked",
+      parameters: ["handle", "hva", "hypVcpuVa"],
+      given: holdingVms,
+      ghost: {
+        "lock/tryRelease": ({ state, args }: Call) => {
+          const index = vcpuIndex(args[0] as Term);
+          const at = (name: string) => vcpu(state, index, name);
+          const exists = ne(at("hva"), bv(0, 64));
+          const slot = vmIndex(extract(31, 0, at("vm")));
+          const rank = extract(15, 0, vm(state, slot, "vcpus"));
+          account(state, at("pa"), m.profile("vcpuSize"), exists);
+          account(state, at("svePa"), sveBytes(at("sveVq")), and(exists, ne(at("sveVq"), bv(0, 64))));
+          write(state, "vcpuRank", index, rank, exists);
+          write(state, "vcpuAtRank", concat(slot, rank), index, exists);
+          write(state, "vmHeld", slot, bv(1, 1), exists);
+        },
+      },
+      spec(c) {
+        const [handle, hva] = c.args as [Term, Term];
+        const { before, state } = c;
+        requireVmsAlone(c, m);
+        recallRecords(c, m);
+        const slot = extract(7, 0, handle);
+        c.recall((now) => vmList(now, m, slot));
+        c.recall((now) => and(vmRecord(now, m, slot), listFits(now, m, slot)));
+        c.recall((now) => vcpuListed(now, m, extract(9, 0, coreWord(now, "vcpuSlots"))));
+        const result = c.result(64);
+        const done = eq(result, bv(0, 64));
+        const errors = { ENOENT, EINVAL, EEXIST, ENOMEM, EBUSY };
+        const failed = (number: number) => eq(result, bv(number, 64));
+        c.ensure("it is 0 or an error number", or(done, ...Object.values(errors).map(failed)));
+        c.can("a vCPU is announced", done);
+        for (const [name, number] of Object.entries(errors)) c.can(`${name} is returned`, failed(number));
+        const isFree = (index: Term) => eq(vcpu(before, index, "hva"), bv(0, 64));
+        const table = vcpuAt(m, bv(0, 10));
+        const inTable = (key: Term) => eq(extract(28, 14, key), extract(31, 17, table));
+        const indexOf = (key: Term) => extract(13, 4, key);
+        const key = (address: Term) => extract(31, 3, address);
+        const used = bv((m.layout.constant("CORE_STATE") + field.core("vcpuSlots")) >> 3, 29);
+        const ofVm = (name: string) => key(vmField(m, slot, name));
+        c.havoc("linear", (at) =>
+          or(
+            and(inTable(at), isFree(indexOf(at))),
+            eq(at, used),
+            and(done, or(eq(at, ofVm("firstVcpu")), eq(at, ofVm("vcpus")))),
+          ),
+        );
+        const first = vm(state, slot, "firstVcpu");
+        const index = vcpuIndex(extract(31, 0, first));
+        const at = (name: string) => vcpu(state, index, name);
+        const count = vm(state, slot, "vcpus");
+        write(state, "vcpuRank", index, extract(15, 0, count), done);
+        write(state, "vcpuAtRank", concat(slot, extract(15, 0, count)), index, done);
+        c.ensure(
+          "the vCPU is of an active VM with this handle",
+          implies(
+            done,
+            and(
+              ne(slot, bv(0, 8)),
+              eq(vm(before, slot, "state"), VmState.ACTIVE),
+              eq(vm(before, slot, "handle"), handle),
+            ),
+          ),
+        );
+        c.ensure(
+          "its record was free and heads the VM's list",
+          implies(
+            done,
+            and(
+              isFree(index),
+              eq(first, zext(vcpuAt(m, index), 64)),
+              eq(at("next"), vm(before, slot, "firstVcpu")),
+              eq(count, add(vm(before, slot, "vcpus"), bv(1, 64))),
+            ),
+          ),
+        );
+        c.ensure(
+          "its record says what it is",
+          implies(
+            done,
+            and(
+              eq(at("hva"), hva),
+              ne(hva, bv(0, 64)),
+              eq(at("vm"), zext(vmAt(m, slot), 64)),
+              eq(at("fault"), bv(0, 64)),
+              eq(at("mmioPage"), bv(-1, 64)),
+              vcpuRecord(state, m, index),
+            ),
+          ),
+        );
+        c.ensureAll("other records that were free are free", "linear", (at, now) => {
+          const other = indexOf(at);
+          return implies(
+            and(inTable(at), eq(at, key(vcpuField(m, other, "hva"))), isFree(other)),
+            or(and(done, eq(other, index)), eq(read(now, "linear", at), bv(0, 64))),
+          );
+        });
+        const length = (now: State) => coreWord(now, "vcpuSlots");
+        c.ensure(
+          "the table of vCPUs grows by one at most",
+          or(eq(length(state), length(before)), eq(length(state), add(length(before), bv(1, 64)))),
+        );
+        c.ensure("the tables are as long as they say", tablesFit(state, m));
+        c.ensure("the list agrees", implies(done, and(vmList(state, m, slot), vcpuListed(state, m, index))));
         return result;
       },
     },
