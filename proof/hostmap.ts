@@ -12,9 +12,11 @@ import {
   bv,
   type Call,
   type Contract,
+  concat,
   eq,
   extract,
   implies,
+  ite,
   ne,
   not,
   or,
@@ -22,11 +24,13 @@ import {
   sub,
   type Term,
   ule,
+  variable,
 } from "../microv/index.ts";
 import { addressFits, empty, extendTree, growing, noTable, slotKey, standsAt } from "./pgtable.ts";
 import {
   agrees,
   comparedPage,
+  covers,
   ghost,
   goesDown,
   HOST_ROOT,
@@ -35,6 +39,7 @@ import {
   isAligned,
   isHosts,
   isPhysical,
+  isValidLeaf,
   known,
   type Machine,
   mappedKey,
@@ -56,6 +61,17 @@ function atHostmap(c: Clause, m: Machine, ipa: Term): void {
   c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
   c.require("the address is in the host's range", addressFits(before, m, HOST_ROOT, ipa));
 }
+
+/** The key of the entry at which tables are compared with what a contract says of them. */
+const comparedEntry = variable("any pt", 45);
+
+/** All of a leaf but its address and its two low bits, as in the Arm ARM, D8.3.2. */
+const attributesOf = (leaf: Term): Term => concat(extract(63, 48, leaf), extract(11, 2, leaf));
+const ACCESSED = 1 << 8;
+const READ_WRITE = 3 << 4;
+/** Inner shareable and write-back; Device-nGnRE. */
+const MEMORY = bv(ACCESSED | READ_WRITE | (3 << 6) | 0xf, 26);
+const DEVICE = bv(ACCESSED | READ_WRITE | 1, 26);
 
 export function hostmapContracts({ m }: Core): Contract[] {
   const host = () => HOST_ROOT;
@@ -102,8 +118,10 @@ export function hostmapContracts({ m }: Core): Contract[] {
       parameters: ["ipa"],
       given: nothingStale,
       uses: {
-        pt_read: (call: Call, [ipa]) =>
-          call.assume(agrees(call.state, slotKey(call.args[0] as Term), page(ipa as Term))),
+        pt_read: (call: Call, [ipa]) => {
+          for (const key of [slotKey(call.args[0] as Term), comparedEntry])
+            call.assume(agrees(call.state, key, page(ipa as Term)));
+        },
         pt_write: (call: Call) => {
           const [pa, leaf] = call.args as [Term, Term];
           const key = slotKey(pa);
@@ -151,6 +169,20 @@ export function hostmapContracts({ m }: Core): Contract[] {
           );
           return implies(and(fresh, inRam(m, y)), isHosts(before, m, y));
         });
+        c.ensureAll(
+          "memory is write-back, all else a device; the host may do everything there",
+          "pt",
+          (key, now) => {
+            const place = placeAt(now, key);
+            const maps = and(
+              eq(place.use, tree(HOST_ROOT)),
+              covers(place, x),
+              isValidLeaf(place.entry, place.level),
+            );
+            const fresh = and(done, maps, not(holds(before, "mapped", mappedKey(HOST_ROOT, x))));
+            return implies(fresh, eq(attributesOf(place.entry), ite(inRam(m, x), MEMORY, DEVICE)));
+          },
+        );
         c.can("it is mapped now", done);
         c.can("the pool is empty", not(done));
         return result;
