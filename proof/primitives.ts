@@ -18,6 +18,7 @@ import {
   copyState,
   eq,
   extract,
+  FALSE,
   type Goal,
   type Invariant,
   implies,
@@ -28,13 +29,14 @@ import {
   or,
   type Problem,
   type State,
+  sub,
   substitute,
   type Term,
   TRUE,
   ult,
   variable,
 } from "../microv/index.ts";
-import { countsFit, structureOf } from "./invariants.ts";
+import { countsFit, handleNames, heldIsPinned, leafLives, structureOf } from "./invariants.ts";
 import {
   agrees,
   anyOffset,
@@ -52,6 +54,7 @@ import {
   memory,
   page,
   pageAt,
+  payloadOf,
   placeAt,
   ramIndex,
   read,
@@ -135,7 +138,12 @@ function structure(core: Core): Structure {
       if (!found) throw new Error(`there is no invariant "${name}"`);
       return found;
     });
-  const tables = named("use", "a table is linked once, at its place", "a table translates an aligned range", "roots stay roots");
+  const tables = named(
+    "use",
+    "a table is linked once, at its place",
+    "a table translates an aligned range",
+    "roots stay roots",
+  );
   const entries = named("pt", "a table entry links a table of the next level", "a leaf is well formed");
   return {
     table: (state, at) => tables.map((one) => one.at(state, at)),
@@ -186,7 +194,6 @@ const slot = variable("slot", 9);
 const key = concat(table, slot);
 const pa = concat(bv(0, 16), key, bv(0, 3));
 const otherKey = variable("any pt", 45);
-const anyOwner = variable("any owner", 36);
 
 /** Words that a way to write an entry is told in. */
 interface Words {
@@ -308,7 +315,10 @@ const words: Words = {
 };
 
 /** An arbitrary state in which an entry is about to be written in this way. */
-function stateBefore({ theory }: Core, { form }: Case): { before: State; value: Term; where: Term; old: Term } {
+function stateBefore(
+  { theory }: Core,
+  { form }: Case,
+): { before: State; value: Term; where: Term; old: Term } {
   const { use, isPrivate, old = words.old, childUse, value = words.value, where } = form(words);
   const before = theory.start();
   if (childUse) write(before, "use", words.child, childUse);
@@ -322,7 +332,7 @@ function stateBefore({ theory }: Core, { form }: Case): { before: State; value: 
 /** Facts that make the goal about one entry provable: about the entry that is written, and about what is linked there. */
 function ptWriteLemma(core: Core, one: Case): Problem {
   const { m, theory } = core;
-  const { before, value, where, old } = stateBefore(core, one);
+  const { before, value, where } = stateBefore(core, one);
   const { after, demands } = run(core, "pt_write", before, [pa, value]);
   const known = structure(core);
   const { child } = words;
@@ -387,6 +397,194 @@ function below(level: Term, x: Term): Term {
   );
 }
 
+/** The ways in which an entry is written are all that the demands allow. */
+function casesLemma(core: Core): Problem {
+  const { theory } = core;
+  const before = theory.start();
+  const value = words.value;
+  const { demands } = run(core, "pt_write", before, [pa, value]);
+  const { use, level, entry } = placeAt(before, key);
+  const root = rootOf(use);
+  const cases = CASES.flatMap(({ form }) =>
+    // The table is the one that the entry links, before or after.
+    [page(entry), page(value)].map((child) => {
+      const is = form({ root, child, old: entry, value });
+      return and(
+        eq(use, is.use),
+        eq(entry, is.old ?? entry),
+        eq(value, is.value ?? value),
+        is.isPrivate ? eq(read(before, "isPrivate", root), is.isPrivate) : TRUE,
+        is.childUse ? eq(read(before, "use", child), is.childUse) : TRUE,
+        is.where?.(level) ?? TRUE,
+      );
+    }),
+  );
+  const known = structure(core);
+  return {
+    name: "pt_write's ways are all",
+    hypotheses: [
+      ...theory.hypotheses,
+      ...demands,
+      ...known.entry(before, key),
+      ...known.table(before, table),
+    ],
+    goals: [{ name: "one of them is taken", path: TRUE, goal: or(...cases) }],
+  };
+}
+
+/** `refs` of any page changes as much as the entry's reference to it does, and no other entry's reference changes. */
+function countLemma(core: Core, one: Case): Problem {
+  const { m, theory } = core;
+  const { before, value, where } = stateBefore(core, one);
+  const { after, demands } = run(core, "pt_write", before, [pa, value]);
+  const known = structure(core);
+  const one40 = (fact: Term) => ite(fact, bv(1, 40), bv(0, 40));
+  const x = pageAt(m, variable("any refs", 36));
+  const refs = (state: State) => read(state, "refs", ramIndex(m, x));
+  const other = [otherKey, key].flatMap((k) => known.entry(before, k));
+  const { table: _, slot: otherSlot } = placeAt(before, otherKey);
+  return {
+    name: `pt_write of ${one.name} counts`,
+    hypotheses: [...theory.hypotheses, where, ...demands, ...other, ...known.table(before, table)],
+    goals: [
+      {
+        name: "the count changes as the entry's reference does",
+        path: TRUE,
+        goal: eq(
+          sub(refs(after), refs(before)),
+          sub(one40(refersTo(after, key, x)), one40(refersTo(before, key, x))),
+        ),
+      },
+      {
+        name: "no other entry's reference changes",
+        path: and(ne(key, otherKey), ...instance(demands, otherSlot, anyOffset)),
+        goal: eq(refersTo(after, otherKey, x), refersTo(before, otherKey, x)),
+      },
+    ],
+  };
+}
+
+// --------------------------------------------------------------------------------------------------------------------- pt_zero
+
+/** Tables that are emptied at once. */
+const EMPTIED: readonly { readonly name: string; readonly use: Term; readonly isPrivate?: Term }[] = [
+  { name: "a free page", use: Use.FREE },
+  { name: "a page that is not linked yet", use: Use.TAKEN },
+  { name: "an unlinked table", use: Use.detached(words.root) },
+  { name: "a table of the host", use: tree(HOST_ROOT) },
+  { name: "a table of a private VM", use: tree(words.root), isPrivate: YES },
+  { name: "a table of an ordinary VM", use: tree(words.root), isPrivate: NO },
+];
+
+function ptZeroLemma(core: Core, { name, use, isPrivate }: (typeof EMPTIED)[number]): Problem {
+  const { theory } = core;
+  const before = theory.start();
+  write(before, "use", table, use);
+  if (inTree(use) === TRUE) write(before, "level", table, bv(3, 2));
+  if (isPrivate) write(before, "isPrivate", words.root, isPrivate);
+  const { after, demands } = run(core, "pt_zero", before, [concat(bv(0, 16), table, bv(0, 12))]);
+  const apart = isPrivate ? ne(words.root, HOST_ROOT) : TRUE;
+  const known = structure(core);
+  const otherTable = extract(44, 9, otherKey);
+  const trees = (t: Term) => [...upwards(known, before, table, 3), ...upwards(known, before, t, 3)];
+  const goals: Goal[] = invariantsToKeep(core).map((invariant) => {
+    const any = anyOf(before, invariant);
+    const at = invariant.memory === "pt" ? extract(8, 0, any) : extract(8, 0, read(before, "parent", table));
+    const up = invariant.memory === "use" ? read(before, "parent", any) : undefined;
+    const facts = [
+      invariant.at(before, any),
+      ...known.table(before, table),
+      ...instance(demands, at, anyOffset),
+      ...(up ? [...known.entry(before, up), ...instance(demands, extract(8, 0, up), anyOffset)] : []),
+      ...(invariant.name === "a table is linked once, at its place" ? trees(any) : []),
+    ];
+    return { name: invariant.name, path: and(...facts), goal: invariant.at(after, any) };
+  });
+  for (const pair of PAIRS) {
+    const facts = [
+      ...trees(otherTable),
+      ...known.entry(before, otherKey),
+      pair.at(before, otherKey, anyPage),
+    ];
+    goals.push({ name: pair.name, path: and(...facts), goal: pair.at(after, otherKey, anyPage) });
+  }
+  return {
+    name: `pt_zero of ${name} keeps the invariants`,
+    hypotheses: [...theory.hypotheses, apart, ...demands],
+    goals,
+  };
+}
+
+// ------------------------------------------------------------------------------------------------------------- all the others
+
+const anyOf = (state: State, { memory: name }: Pick<Invariant, "memory">): Term =>
+  variable(`any ${name}`, memory(state, name as MemoryName).keyWidth);
+
+/** What the lemma about a primitive needs beside its demands and the invariant itself. */
+type Need = (core: Core, before: State, invariant: Invariant, args: readonly Term[]) => Term[];
+
+/** `s2page_write`: an ordinary VM's leaf is counted, a private VM's is mapped where its page says, what is held in place is pinned. */
+const ownerNeeds: Need = (core, before, invariant, args) => {
+  const { m } = core;
+  const index = extract(35, 0, args[0] as Term);
+  const any = anyOf(before, invariant);
+  if (invariant.memory === "owner") return [heldIsPinned(before, m, index)];
+  if (invariant.memory !== "pt") return [];
+  const { level, use } = placeAt(before, any);
+  const frame = extract(35, 0, payloadOf(read(before, "owner", index)));
+  return [
+    leafLives(before, m, any, someOffset(level)),
+    handleNames(before, rootOf(use)),
+    agrees(before, any, frame),
+    agrees(before, any, pageAt(m, index)),
+    ...structure(core).entry(before, any),
+    ...structure(core).table(before, extract(44, 9, any)),
+  ];
+};
+
+const NEEDS: Record<string, Need> = { s2page_write: ownerNeeds };
+
+/**
+ * Every other primitive. An invariant that says the very same after as before needs no goal; that is so of most, for they change one
+ * memory or none.
+ */
+function otherLemma(core: Core): Problem {
+  const { theory } = core;
+  const before = theory.start();
+  const goals = core.primitives.flatMap(({ name, params }): Goal[] => {
+    if (name === "pt_write" || name === "pt_zero") return [];
+    const args = params.map((width, n) => variable(`${name}.${n}`, width));
+    const { after, demands } = run(core, name, before, args);
+    const kept = invariantsToKeep(core).map((invariant) => {
+      const any = anyOf(before, invariant);
+      const facts = [
+        ...demands,
+        invariant.at(before, any),
+        ...(NEEDS[name]?.(core, before, invariant, args) ?? []),
+      ];
+      return { invariant, facts, goal: invariant.at(after, any), old: invariant.at(before, any) };
+    });
+    const pairs = PAIRS.map((pair) => ({
+      invariant: pair,
+      facts: [...demands, pair.at(before, otherKey, anyPage)],
+      goal: pair.at(after, otherKey, anyPage),
+      old: pair.at(before, otherKey, anyPage),
+    }));
+    return [...kept, ...pairs].flatMap(({ invariant, facts, goal, old }) =>
+      goal === old || after.path === FALSE
+        ? []
+        : [{ name: `${name}: ${invariant.name}`, path: and(...facts), goal }],
+    );
+  });
+  return { name: "the other primitives keep the invariants", hypotheses: theory.hypotheses, goals };
+}
+
 export function primitiveLemmas(core: Core): Problem[] {
-  return CASES.map((one) => ptWriteLemma(core, one));
+  return [
+    casesLemma(core),
+    ...CASES.map((one) => ptWriteLemma(core, one)),
+    ...CASES.map((one) => countLemma(core, one)),
+    ...EMPTIED.map((one) => ptZeroLemma(core, one)),
+    otherLemma(core),
+  ];
 }
