@@ -266,7 +266,7 @@ function lendPage(vm: Vm, ipa: u64, leaf: u64): u32 {
     dropLeaf(vm, slotAddress(above), block, 2, ipa);
   }
   const found = nptReach(<u32>vm.slot, vm.ipaBits, ipa, 3);
-  if (found == 0) return Fill.REFUSED;
+  if (found == 0 || slotLevel(found) != 3) return Fill.REFUSED;
   const slot = slotAddress(found);
   const old = pt_read(slot);
   const page = ordinaryLeaf(leaf, pa, 3);

@@ -8,6 +8,7 @@ import {
   add,
   and,
   bv,
+  type Call,
   type Clause,
   type Contract,
   concat,
@@ -49,6 +50,7 @@ import {
   isPhysical,
   isValid,
   isValidLeaf,
+  known,
   type Machine,
   memory,
   OWNER_HOST,
@@ -160,12 +162,13 @@ function used(state: State, m: Machine, key: Term, index: Term): Term {
 }
 
 /**
- * The leaf at `place` of an ordinary VM goes, if `condition`: its pages, which are the host's, lose a reference, and a use. A use count
- * is stated as what it counts, so that callers see it agree.
+ * The leaf at `place` of an ordinary VM goes, if `condition`: its pages, which are the host's and referenced, lose a reference, and a use.
+ * Callers see from the way it is stated that nothing underflows, and that counts agree.
  */
 function drop(state: State, m: Machine, place: ReturnType<typeof placeAt>, condition: Term = TRUE): void {
   const mapped = (index: Term) => within(place.level, page(place.entry), pageAt(m, index));
-  rewrite(state, "refs", mapped, (_, old) => sub(old, bv(1, 40)), condition);
+  const none = bv(0, 40);
+  rewrite(state, "refs", mapped, (_, old) => ite(eq(old, none), none, sub(old, bv(1, 40))), condition);
   const [refs, pins] = [memory(state, "refs"), memory(state, "pins")];
   const counted = (index: Term) => concat(OWNER_HOST, add(refs.read(index), pins.read(index)));
   rewrite(
@@ -211,7 +214,8 @@ function dropEntry(m: Machine): Contract {
       c.require("it is an ordinary VM's", isOrdinary(before, root));
       c.require("it is a leaf that is counted", isCountedLeaf(entry, place.level));
       requireCounts(c, m);
-      c.recallAll("owner", (state, index) => used(state, m, place.key, index));
+      for (const name of ["owner", "refs"])
+        c.recallAll(name, (state, index) => used(state, m, place.key, index));
       goesStale(state, place, and(inTree(place.use), isValid(entry)));
       drop(state, m, place);
       write(state, "pt", place.key, bv(0, 64));
@@ -480,7 +484,7 @@ function ensureSettled(c: Clause, root: Term, x: Term): void {
 }
 
 function settle(m: Machine): Contract {
-  const [LEVEL, SLOT] = [7, 3];
+  const [LEVEL, SLOT] = [4, 3];
   const key = variable("any pt", 45);
   return {
     // Takes apart what is retained on the way to `ipa`, or makes it valid where nothing below is: then nothing on the way is retained.
@@ -568,6 +572,21 @@ function settle(m: Machine): Contract {
   };
 }
 
+/** Where a function puts a leaf of `level`: an entry of the VM's tree that is empty by now. */
+const atEmptyEntry = (level: number): NonNullable<Contract["uses"]> => {
+  const inTree = (call: Call, slot: Term, vm: Term) => {
+    known(call, "use", page(slot), tree(vmIndex(vm)));
+    known(call, "level", page(slot), bv(level, 2));
+  };
+  return {
+    pt_write: (call, [vm]) => {
+      const [slot] = call.args as [Term];
+      inTree(call, slot, vm as Term);
+      known(call, "pt", slotKey(slot), bv(0, 64));
+    },
+  };
+};
+
 /** What `lendBlock` and `lendPage` share: they put a leaf of an ordinary VM for `ipa` where nothing is retained. */
 function lends(c: Clause, m: Machine): Term {
   const [vm, ipa] = c.args as [Term, Term, Term];
@@ -595,6 +614,7 @@ function lendBlock(m: Machine): Contract {
     parameters: ["vm", "ipa", "leaf"],
     forms: { 0: vmForm(m) },
     given: givenVm(m, "lendBlock", { ordinary: true }),
+    uses: atEmptyEntry(2),
     loops: {
       0: {
         invariant: (now) => ({
@@ -645,6 +665,7 @@ function lendPage(m: Machine): Contract {
     parameters: ["vm", "ipa", "leaf"],
     forms: { 0: vmForm(m) },
     given: givenVm(m, "lendPage", { ordinary: true }),
+    uses: atEmptyEntry(3),
     spec(c) {
       const status = lends(c, m);
       c.ensure("it says what became of it", or(...[0, 3].map((code) => eq(status, bv(code, 32)))));
