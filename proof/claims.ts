@@ -22,6 +22,7 @@ import { recordsContracts } from "./records.ts";
 import { coreOf } from "./theory.ts";
 import { tlbContracts } from "./tlb.ts";
 import { traceContracts } from "./trace.ts";
+import { vcpuContracts } from "./vcpu.ts";
 import { vgicContracts } from "./vgic.ts";
 import { vmContracts } from "./vm.ts";
 
@@ -46,6 +47,7 @@ export function claimsOf(module: Module): Claims {
       ...el1Contracts(core),
       ...pauthContracts(core),
       ...debugContracts(core),
+      ...vcpuContracts(core),
       ...psciContracts(core),
       ...recordsContracts(core),
       ...vmContracts(core),

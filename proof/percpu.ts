@@ -35,6 +35,14 @@ export const cpuNumber = concat(bv(0, 26), cpu);
 /** Key in linear memory of the word `offset` bytes into this CPU's area. */
 export const areaKey = (m: Machine, offset: number): Term =>
   concat(extract(31, 12, m.area), bv(offset >> 3, 9));
+/** Linear address of what lies there. */
+export const inArea = (m: Machine, offset: number): Term => concat(areaKey(m, offset), bv(0, 3));
+
+/** Whether a key in linear memory is one of x0 to x30 of the guest. */
+export function isGuestReg(m: Machine, key: Term): Term {
+  const frame = areaKey(m, m.layout.constant("GUEST_FRAME"));
+  return and(eq(extract(28, 5, key), extract(28, 5, frame)), ult(extract(4, 0, key), bv(31, 5)));
+}
 
 /** The form of a parameter that is this CPU's area. */
 export const thisCpu = (m: Machine) => () => m.area;

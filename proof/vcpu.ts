@@ -1,0 +1,463 @@
+/**
+ * The world switch: what an entry changes, and what an exit reveals.
+ *
+ * An entry gives a guest registers that its host chose, where that concerns the guest alone, and EL2 registers that say what every guest is
+ * denied. An exit brings back each register that host and guests share, as it was before the entry, and EL2 registers of the host; the
+ * guest's go to its own context, which the host holds in place for it, and nowhere else.
+ */
+import {
+  and,
+  band,
+  bnot,
+  bor,
+  bv,
+  type Call,
+  type Clause,
+  type Contract,
+  concat,
+  eq,
+  extract,
+  implies,
+  ite,
+  ne,
+  not,
+  or,
+  type State,
+  type Term,
+  TRUE,
+  ule,
+  zext,
+} from "../microv/index.ts";
+import { type Bits, fieldsIn, maskOf } from "./bits.ts";
+import { debugIsLoaded, hostDebugLoaded, hostDebugSaved, isGuestDebug } from "./debug.ts";
+import { bringBack, hostEl1Loaded, hostEl1Saved, isGuestEl1, putAway } from "./el1.ts";
+import { sveBytes, vcpuField } from "./invariants.ts";
+import { constants } from "./layout.ts";
+import { vcpuIndex } from "./linear.ts";
+import { type Registers, SVE_STATUS_BYTES, sveBytesNow, sveMiddles, vttbrOf } from "./machine.ts";
+import { hostKeysLoaded, hostKeysSaved, KEYS } from "./pauth.ts";
+import { cpuField, cpuKey, has, inArea, isGuestReg, thisCpu } from "./percpu.ts";
+import {
+  contextOf,
+  requireContext,
+  requireInPlace,
+  requireVcpu,
+  type Uses,
+  useInPlace,
+  usesContext,
+} from "./profile.ts";
+import { vcpuForm } from "./records.ts";
+import { HOST_ROOT, type Machine, read, word, write } from "./state.ts";
+import type { Core } from "./theory.ts";
+import { enterVgic, hostSre, leaveVgic, VGIC_ENTRY } from "./vgic.ts";
+
+const exit = constants("vcpu.ts", "Exit", 64);
+
+// ------------------------------------------------------------------------------------------- registers of EL2, by field (Arm ARM D24.2)
+
+const HCR: Bits = {
+  VM: 0,
+  SWIO: 1,
+  PTW: 2,
+  FMO: 3,
+  IMO: 4,
+  AMO: 5,
+  VF: 6,
+  VI: 7,
+  VSE: 8,
+  FB: 9,
+  BSU_INNER: 10,
+  DC: 12,
+  TWI: 13,
+  TWE: 14,
+  TID0: 15,
+  TID1: 16,
+  TID2: 17,
+  TID3: 18,
+  TSC: 19,
+  TIDCP: 20,
+  TACR: 21,
+  TSW: 22,
+  TPCP: 23,
+  TPU: 24,
+  TTLB: 25,
+  TVM: 26,
+  TGE: 27,
+  TDZ: 28,
+  HCD: 29,
+  TRVM: 30,
+  RW: 31,
+  TLOR: 35,
+  TERR: 36,
+  TEA: 37,
+  APK: 40,
+  API: 41,
+  AT: 44,
+  FWB: 46,
+  TID4: 49,
+  TICAB: 50,
+  TOCU: 52,
+  TTLBIS: 54,
+  TTLBOS: 55,
+  ATA: 56,
+  TID5: 58,
+};
+/** Whose effect ends with the guest: what the host may choose. */
+const HCR_CHOICE = fieldsIn(
+  HCR,
+  ...["PTW", "VF", "VI", "VSE", "TWI", "TWE", "TID0", "TID1", "TID3", "TPCP", "TPU", "TTLB", "TVM", "TDZ"],
+  ...["TRVM", "TEA", "APK", "API", "AT", "TID4", "TICAB", "TOCU", "TTLBIS", "TTLBOS", "TID5"],
+);
+/**
+ * What every guest has: stage 2, its interrupts and SErrors taken to EL2, firmware calls trapped, AArch64; maintenance that holds on every CPU;
+ * set/way operations, and what the core does not keep apart, trapped.
+ */
+const HCR_GUEST = fieldsIn(
+  HCR,
+  ...["VM", "FMO", "IMO", "AMO", "TSC", "RW", "SWIO", "FB", "BSU_INNER", "TSW"],
+  ...["TID2", "TIDCP", "TACR", "TLOR", "TERR"],
+);
+const HCR_HOST = fieldsIn(HCR, "VM", "TSC", "RW", "APK", "API", "ATA");
+
+const MDCR: Bits = {
+  HPMN: [0, 4],
+  TPMCR: 5,
+  TPM: 6,
+  TDE: 8,
+  TDA: 9,
+  TDOSA: 10,
+  TDRA: 11,
+  TPMS: 14,
+  TTRF: 19,
+  TDCC: 27,
+};
+/** No profiling, no trace, no debug ROM, no OS lock for guests. */
+const MDCR_GUEST = fieldsIn(MDCR, "TPMS", "TTRF", "TDRA", "TDOSA");
+const MDCR_TDA = fieldsIn(MDCR, "TDA");
+
+/** HCRX_EL2 that a guest may have. */
+const HCRX_CHOICE: Bits = { MSCEn: 11, TCR2En: 14 };
+
+const CPTR: Bits = { RES1: [0, 7], TZ: 8, RES1_9: 9, TFP: 10, TSM: 12, RES1_13: 13, TTA: 20, TAM: 30 };
+const CNTHCTL: Bits = { EL1PCTEN: 0, EL1PCEN: 1 };
+const HSTR: Bits = { T15: 15 };
+/** PMUSERENR_EL0 by which all accesses from EL0 trap to EL2 rather than EL1. */
+const PMUSERENR: Bits = { EN: 0, SW: 1, CR: 2, ER: 3 };
+/** ZCR_ELx.LEN that allows all vector lengths. */
+const ZCR_ALL: Bits = { LEN: [0, 3] };
+const BUFFER_ENABLED = 0;
+
+const mask = (bits: Bits): Term => bv(maskOf(bits), 64);
+const without = (value: Term, bits: Bits): Term => band(value, bnot(mask(bits)));
+const isZero = (value: Term): Term => eq(value, bv(0, 64));
+
+/** Whether HCR_EL2 is a guest's: what it must be, and beyond that what its host may choose, and what its vCPU adds. */
+function isGuestHcr(state: State, m: Machine, vcpu: Term, hcr: Term): Term {
+  const added = word(state, vcpuField(m, vcpuIndex(vcpu), "hcr"));
+  const [fwb] = [HCR.FWB as number];
+  const must = bor(mask(HCR_GUEST), added);
+  return and(
+    eq(band(hcr, must), must),
+    eq(extract(fwb, fwb, hcr), extract(0, 0, m.core("forceWriteBack"))),
+    isZero(without(band(hcr, bnot(must)), { ...HCR_CHOICE, FWB: fwb })),
+  );
+}
+
+const usesKeys = (state: State, m: Machine, hcr: Term): Term =>
+  and(has(state, m, "PAUTH"), or(...[40, 41].map((bit) => eq(extract(bit, bit, hcr), bv(1, 1)))));
+
+/** Whether an exception return with SPSR_EL2 `pstate` leads to EL0 or EL1, in a state that this CPU has. */
+function isGuestPstate(state: State, m: Machine, pstate: Term): Term {
+  const mode = extract(4, 0, pstate);
+  const a64 = or(...[0, 4, 5].map((n) => eq(mode, bv(n, 5))));
+  return or(a64, and(eq(mode, bv(0x10, 5)), has(state, m, "A32_EL0")));
+}
+
+// -------------------------------------------------------------------------------------------------------------------- whose context it is
+
+/** Whether no guest's registers are in the machine. */
+export function noGuestLoaded(state: State, m: Machine): Term {
+  return and(...["fpLoaded", "debugLoaded"].map((name) => isZero(cpuField(state, m, name))));
+}
+
+/** What holds when the host goes on. */
+export function hostRuns(state: State, m: Machine, registers: Registers): Term {
+  const is = (name: string, value: Term) => eq(registers.get(state, name), value);
+  return and(
+    isZero(cpuField(state, m, "running")),
+    noGuestLoaded(state, m),
+    is("vttbr_el2", vttbrOf(m, HOST_ROOT)),
+    is("vtcr_el2", m.core("hostVtcr")),
+    is("hcr_el2", mask(HCR_HOST)),
+    is("vbar_el2", bv(0, 64)),
+  );
+}
+
+/** What holds when the guest whose vCPU record is at `vcpu` goes on. */
+export function guestRuns(state: State, m: Machine, registers: Registers, vcpu: Term): Term {
+  const record = (name: string) => word(state, vcpuField(m, vcpuIndex(vcpu), name));
+  const get = (name: string) => registers.get(state, name);
+  return and(
+    eq(cpuField(state, m, "running"), zext(vcpu, 64)),
+    eq(get("vttbr_el2"), record("vttbr")),
+    eq(get("vtcr_el2"), record("vtcr")),
+    isGuestHcr(state, m, vcpu, get("hcr_el2")),
+    eq(get("vbar_el2"), bv(1, 64)),
+  );
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------- an entry
+
+/** Profiling and trace buffers of the host, by feature: control of the buffer, and of what goes there. */
+const BUFFERS = [
+  ["SPE", "pmblimitr_el1", "pmscr_el1", "pmscrEl1"],
+  ["TRBE", "trblimitr_el1", "trfcr_el1", "trfcrEl1"],
+] as const;
+
+function buffersStopped(state: State, m: Machine, registers: Registers, entered: Term): void {
+  for (const [feature, limit, control, place] of BUFFERS) {
+    const enabled = eq(extract(BUFFER_ENABLED, BUFFER_ENABLED, registers.get(state, limit)), bv(1, 1));
+    const exists = and(entered, has(state, m, feature));
+    const kept = ite(enabled, registers.get(state, control), bv(0, 64));
+    write(state, "linear", cpuKey(m, place), kept, exists);
+    registers.set(state, control, bv(0, 64), and(exists, enabled));
+  }
+}
+
+function buffersGoOn(state: State, m: Machine, registers: Registers): void {
+  for (const [feature, , control, place] of BUFFERS) {
+    const kept = cpuField(state, m, place);
+    registers.set(state, control, kept, and(has(state, m, feature), not(isZero(kept))));
+  }
+}
+
+/** Registers of SME that no trap hides. */
+const SME = ["smpri_el1", "tpidr2_el0"] as const;
+/** Where a context goes on. */
+const RETURN = ["elr_el2", "spsr_el2", "sp_el0"] as const;
+
+function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
+  const vcpu = c.args[1] as Term;
+  const { before, state } = c;
+  requireVcpu(c, m, vcpu);
+  c.require("no guest's registers are in the machine", noGuestLoaded(before, m));
+  const record = (name: string) => word(before, vcpuField(m, vcpuIndex(vcpu), name));
+  const present = (...features: Parameters<typeof has>[2][]) => has(before, m, ...features);
+  const result = c.result(32);
+  const entered = eq(result, bv(1, 32));
+  c.ensure("it says whether the guest was entered", ule(result, bv(1, 32)));
+  c.can("the guest is entered", entered);
+  c.can("the host's description is refused", not(entered));
+  const set = (name: string, value: Term, condition: Term = TRUE) =>
+    registers.set(state, name, value, and(entered, condition));
+  const put = (name: string, value: Term, condition: Term = TRUE) =>
+    write(state, "linear", cpuKey(m, name), value, and(entered, condition));
+
+  // The host's registers are put away.
+  for (const name of RETURN) putAway(state, m, registers, name, entered);
+  hostEl1Saved(state, m, registers, entered);
+  buffersStopped(state, m, registers, entered);
+  for (const name of SME) {
+    putAway(state, m, registers, name, and(entered, present("SME")));
+    set(name, bv(0, 64), present("SME"));
+  }
+  putAway(state, m, registers, "pmuserenr_el0", and(entered, present("PMU")));
+  set("pmuserenr_el0", mask(PMUSERENR), present("PMU"));
+  set("pmselr_el0", bv(0, 64), present("PMU"));
+  const hcr = c.choose("HCR_EL2", 64, (after) => cpuField(after, m, "guestHcr"));
+  const debug = c.choose("breakpoints are loaded", 0, (after) => debugIsLoaded(after, m));
+  const keys = and(entered, usesKeys(before, m, hcr));
+  hostKeysSaved(state, m, registers, keys);
+  hostDebugSaved(state, m, registers, and(entered, debug));
+
+  // What the host chooses for its guest.
+  c.havoc("registers", (key) =>
+    and(
+      entered,
+      or(
+        registers.among(key, RETURN),
+        isGuestEl1(before, m, registers, key),
+        and(present("RAS"), registers.among(key, ["vdisr_el2"])),
+        and(present("RAS"), eq(extract(8, 8, hcr), bv(1, 1)), registers.among(key, ["vsesr_el2"])),
+        and(keys, registers.among(key, KEYS)),
+        and(debug, isGuestDebug(before, m, registers, key)),
+        and(present("PMU"), registers.among(key, ["pmcntenset_el0", "pmcntenclr_el0"])),
+        registers.among(key, VGIC_ENTRY),
+      ),
+    ),
+  );
+  c.havoc("linear", (key) =>
+    and(
+      entered,
+      or(
+        isGuestReg(m, key),
+        eq(key, cpuKey(m, "usedLrs")),
+        and(present("PMU"), eq(key, cpuKey(m, "pmuEvents"))),
+      ),
+    ),
+  );
+  c.ensure(
+    "it goes to EL0 or EL1",
+    implies(entered, isGuestPstate(before, m, registers.get(state, "spsr_el2"))),
+  );
+  c.ensure("its interface is its alone", implies(entered, enterVgic(state, m, registers, before)));
+  hostSre(state, registers, true, entered);
+  c.ensure(
+    "the CPU can run it",
+    implies(
+      entered,
+      and(
+        implies(not(isZero(record("sveVq"))), present("SVE")),
+        implies(present("SME"), isZero(registers.get(before, "svcr"))),
+      ),
+    ),
+  );
+
+  // What every guest is denied.
+  c.ensure("HCR_EL2 is a guest's", implies(entered, isGuestHcr(before, m, vcpu, hcr)));
+  put("guestHcr", hcr);
+  set("hcr_el2", hcr);
+  const mdcr = c.choose("MDCR_EL2", 64, (after) => registers.get(after, "mdcr_el2"));
+  const denied = ite(debug, mask(MDCR_GUEST), mask({ ...MDCR_GUEST, ...MDCR_TDA }));
+  c.ensure(
+    "MDCR_EL2 is a guest's",
+    implies(entered, and(eq(band(mdcr, denied), denied), isZero(without(mdcr, MDCR)))),
+  );
+  set("mdcr_el2", mdcr);
+  const hcrx = c.choose("HCRX_EL2", 64, (after) => registers.get(after, "hcrx_el2"));
+  const allowed = band(mask(HCRX_CHOICE), cpuField(before, m, "hostHcrx"));
+  c.ensure(
+    "HCRX_EL2 gives what the host has, too",
+    implies(and(entered, present("HCX")), isZero(band(hcrx, bnot(allowed)))),
+  );
+  set("hcrx_el2", hcrx, present("HCX"));
+  set("vttbr_el2", record("vttbr"));
+  set("vtcr_el2", record("vtcr"));
+  set("hstr_el2", mask(HSTR));
+  set("cptr_el2", mask(CPTR));
+  set("cnthctl_el2", mask(fieldsIn(CNTHCTL, "EL1PCTEN")));
+  set("vbar_el2", bv(1, 64));
+  put("running", zext(vcpu, 64));
+  return result;
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------- an exit
+
+export const fpIsLoaded = (state: State, m: Machine): Term => not(isZero(cpuField(state, m, "fpLoaded")));
+export const hostImage = (m: Machine): Term => inArea(m, m.layout.constant("HOST_FP"));
+
+/** Demands that the SVE state of a vCPU that has it is held in place. */
+export function requireSve(c: Clause, m: Machine, vcpu: Term): void {
+  const record = (name: string) => word(c.before, vcpuField(m, vcpuIndex(vcpu), name));
+  const vq = record("sveVq");
+  requireInPlace(c, "the SVE state", record("svePa"), sveBytes(vq), not(isZero(vq)));
+}
+
+/** Uses of the lemma for what is in place: the context of a vCPU, and its SVE state. */
+export function usesVcpu(m: Machine, registers: Registers, vcpuOf: (args: readonly Term[]) => Term): Uses {
+  const sve = (call: Call, args: readonly Term[]) => {
+    const vcpu = vcpuOf(args);
+    const record = (name: string) => word(call.state, vcpuField(m, vcpuIndex(vcpu), name));
+    const [pa, status] = call.args as [Term, Term];
+    const size = sveBytes(record("sveVq"));
+    const length = sveBytesNow(registers, call.state);
+    const use = (at: Term, bytes: Term) => useInPlace(call, m, record("svePa"), size, at, bytes);
+    return [
+      ...use(pa, length),
+      ...sveMiddles(pa, length).flatMap((at) => use(at, bv(1, 64))),
+      ...useInPlace(call, m, record("pa"), m.profile("vcpuSize"), status, bv(SVE_STATUS_BYTES, 64)),
+    ];
+  };
+  return {
+    ...usesContext(m, (state, args) => contextOf(state, m, vcpuOf(args))),
+    sve_save_host: sve,
+    sve_load_host: sve,
+  };
+}
+
+/** The host's FP/SIMD registers are in the machine. */
+function hostFpLoaded(state: State, m: Machine, registers: Registers, vcpu: Term): void {
+  const loaded = fpIsLoaded(state, m);
+  const sve = and(loaded, not(isZero(word(state, vcpuField(m, vcpuIndex(vcpu), "sveVq")))));
+  registers.set(state, "fp", read(state, "images", hostImage(m)), loaded);
+  bringBack(state, m, registers, "zcr_el1", sve);
+  registers.set(state, "zcr_el2", mask(ZCR_ALL), sve);
+  write(state, "linear", cpuKey(m, "fpLoaded"), bv(0, 64), loaded);
+}
+
+/** `leaveGuest`: what the exit makes of the state, and the exit code. */
+export function leaveGuest(state: State, m: Machine, registers: Registers, vcpu: Term, code: Term): Term {
+  const present = (...features: Parameters<typeof has>[2][]) => has(state, m, ...features);
+  const set = (name: string, value: Term, condition: Term = TRUE) =>
+    registers.set(state, name, value, condition);
+  const hcr = cpuField(state, m, "guestHcr");
+  const hadSerror = and(present("RAS"), not(isZero(registers.get(state, "disr_el1"))));
+  set("disr_el1", bv(0, 64), present("RAS"));
+
+  // Every register that host and guests share is the host's again.
+  hostEl1Loaded(state, m, registers);
+  for (const name of RETURN) bringBack(state, m, registers, name);
+  for (const name of SME) bringBack(state, m, registers, name, present("SME"));
+  hostFpLoaded(state, m, registers, vcpu);
+  hostDebugLoaded(state, m, registers, debugIsLoaded(state, m));
+  hostKeysLoaded(state, m, registers, usesKeys(state, m, hcr));
+  leaveVgic(state, m, registers);
+  const events = cpuField(state, m, "pmuEvents");
+  const [guestEvents, hostEvents] = [
+    concat(bv(0, 32), extract(63, 32, events)),
+    concat(bv(0, 32), extract(31, 0, events)),
+  ];
+  set("pmcntenclr_el0", guestEvents, and(present("PMU"), not(isZero(guestEvents))));
+  set("pmcntenset_el0", hostEvents, and(present("PMU"), not(isZero(hostEvents))));
+  bringBack(state, m, registers, "pmuserenr_el0", present("PMU"));
+  buffersGoOn(state, m, registers);
+
+  // EL2's are as they are while the host runs.
+  set("hcr_el2", mask(HCR_HOST));
+  set("vttbr_el2", vttbrOf(m, HOST_ROOT));
+  set("vtcr_el2", m.core("hostVtcr"));
+  set("vbar_el2", bv(0, 64));
+  set("hstr_el2", bv(0, 64));
+  set("cnthctl_el2", mask(CNTHCTL));
+  set("vmpidr_el2", registers.get(state, "mpidr_el1"));
+  set("cptr_el2", cpuField(state, m, "hostCptr"));
+  set("mdcr_el2", cpuField(state, m, "hostMdcr"));
+  set("hcrx_el2", cpuField(state, m, "hostHcrx"), present("HCX"));
+  write(state, "linear", cpuKey(m, "running"), bv(0, 64));
+  return ite(hadSerror, bor(code, exit("WITH_SERROR")), code);
+}
+
+export function vcpuContracts({ m, registers }: Core): Contract[] {
+  return [
+    {
+      // Carries out what the host's emulation left to do, in the context alone.
+      function: "vcpu/adjustPc",
+      parameters: ["context"],
+      uses: usesContext(m, (_, [context]) => context as Term),
+      spec: (c) => requireContext(c, m, c.args[0] as Term),
+    },
+    {
+      // Exchanges the host's context for a guest's, or leaves everything as it is.
+      function: "vcpu/enterGuest",
+      parameters: ["cpu", "vcpu"],
+      forms: { 0: thisCpu(m), 1: vcpuForm(m) },
+      uses: usesContext(m, (state, [, vcpu]) => contextOf(state, m, vcpu as Term)),
+      spec: (c) => enterGuest(c, m, registers),
+    },
+    {
+      // Exchanges the guest's context for the host's.
+      function: "vcpu/leaveGuest",
+      parameters: ["cpu", "vcpu", "code"],
+      forms: { 0: thisCpu(m), 1: vcpuForm(m) },
+      uses: usesVcpu(m, registers, ([, vcpu]) => vcpu as Term),
+      spec(c) {
+        const [, vcpu, code] = c.args as [Term, Term, Term];
+        requireVcpu(c, m, vcpu);
+        requireSve(c, m, vcpu);
+        const result = leaveGuest(c.state, m, registers, vcpu, code);
+        c.can("an SError was consumed", ne(result, code));
+        return result;
+      },
+    },
+  ];
+}
