@@ -475,6 +475,8 @@ export function bootFacts(m: Machine): Term[] {
     ule(lshr(sub(info("coreBase"), ramBase), bv(12, 64)), ramPages),
     ule(info("corePages"), sub(ramPages, lshr(sub(info("coreBase"), ramBase), bv(12, 64)))),
     isAligned(info("rootsBase"), 21),
+    // Follows from what is below, at some length.
+    and(...["coreBase", "rootsBase", "s2pageBase", "poolBase"].map((name) => isPhysical(info(name)))),
     inCore(info("rootsBase"), rootPages),
     inCore(info("s2pageBase"), tablePages),
     inCore(info("poolBase"), info("poolPages")),
