@@ -20,7 +20,7 @@ const disorder: Mutant = {
 };
 const core = await buildVariant([disorder]);
 const seed = Number(process.env.COREVISOR_SEED ?? 20261125);
-const numRuns = Number(process.env.COREVISOR_RUNS ?? 80);
+const numRuns = Number(process.env.COREVISOR_RUNS ?? 60);
 
 /** What the others do; CPUs that come and go would have to wait for the end of the entry. */
 const names = Object.keys(kinds).filter((name) => !["cpuOn", "cpuOff", "suspend", "smc"].includes(name));

@@ -11,7 +11,7 @@ import { play, sequence, World } from "./operations.ts";
 
 /** COREVISOR_SEED looks elsewhere, COREVISOR_RUNS longer. */
 const seed = Number(process.env.COREVISOR_SEED ?? 20261125);
-const numRuns = Number(process.env.COREVISOR_RUNS ?? 50);
+const numRuns = Number(process.env.COREVISOR_RUNS ?? 40);
 
 /** Layouts of the kernel's structures; table pages, from hardly any to enough. */
 const layouts = fc.nat({ max: 1000 });
