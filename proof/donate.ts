@@ -12,53 +12,67 @@ import {
   type Call,
   type Clause,
   type Contract,
+  concat,
+  copyState,
   eq,
   extract,
   implies,
+  ite,
+  type LoopContract,
   lshr,
+  ne,
   not,
   or,
   type State,
+  sub,
   type Term,
   ugt,
   ule,
   ult,
+  variable,
   zext,
 } from "../microv/index.ts";
 import { kvmHeld, ownedByVm, vmField } from "./invariants.ts";
 import { constants } from "./layout.ts";
-import { givenVm, theVm, vmForm } from "./lend.ts";
+import { givenVm, requireCounts, theVm, vmForm } from "./lend.ts";
 import { vmIndex } from "./linear.ts";
 import { lockFree, requireFree } from "./lock.ts";
-import { empty, extendTree, slotKey } from "./pgtable.ts";
+import { empty, extendTree, inRange, slotKey } from "./pgtable.ts";
 import {
   agrees,
   ghost,
+  goesDown,
   HOST_ROOT,
   holds,
   inRam,
   isAligned,
+  isMine,
   isNobodys,
   isPhysical,
   known,
   type Machine,
   mappedKey,
+  memory,
   nothingStale,
   OWNER_RESERVED,
   ownerOf,
   page,
+  pageAt,
   payloadOf,
   ramIndex,
   read,
   requireNothingStale,
+  rewrite,
   rootLocked,
   tree,
+  Use,
   word,
   write,
 } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 const ONE = bv(1, 1);
+const ZERO = bv(0, 1);
 const Fill = constants("memory.ts", "Fill", 32);
 
 /** Whether `ipa` is an address of the VM in `slot`. */
@@ -66,19 +80,26 @@ function inVm(state: State, m: Machine, slot: Term, ipa: Term): Term {
   return eq(lshr(ipa, word(state, vmField(m, slot, "ipaBits"))), bv(0, 64));
 }
 
-/** What may change where the tree of `root` grows and shrinks: its tables, and pages that were nobody's. */
-function treeChanges(c: Clause, m: Machine, root: Term): void {
+/** What may change where trees of `roots` grow and shrink: their tables, and pages that were nobody's. */
+function treesChange(c: Clause, m: Machine, ...roots: readonly Term[]): void {
   const { before } = c;
+  const ofTree = (use: Term) => or(...roots.map((root) => eq(use, tree(root))));
   const taken = (table: Term) => isNobodys(before, m, table);
   c.havoc("pt", (key) => {
     const table = extract(44, 9, key);
-    return or(eq(read(before, "use", table), tree(root)), taken(table));
+    return or(ofTree(read(before, "use", table)), taken(table));
   });
   for (const name of ["use", "level", "base", "parent"] as const) c.havoc(name, taken);
-  c.havoc("position", (key) => eq(extract(46, 39, key), root));
-  c.havoc("mapped", (key) => eq(extract(43, 36, key), root));
+  c.havoc("position", (key) => or(...roots.map((root) => eq(extract(46, 39, key), root))));
+  c.ensureAll("new tables are part of the trees", "use", (table, now) => {
+    const use = read(now, "use", table);
+    return implies(taken(table), or(ofTree(use), not(isMine(now, use))));
+  });
   for (const name of ["unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
 }
+
+/** Whether two page numbers are in the same 2 MiB. */
+const sameBlock = (a: Term, b: Term): Term => eq(extract(35, 9, a), extract(35, 9, b));
 
 /** What is known of a page whose owner is read. */
 export const useOwner =
@@ -179,6 +200,7 @@ export function donateContracts({ m }: Core): Contract[] {
         c.can("the host maps it now", holds(state, "mapped", mappedKey(HOST_ROOT, x)));
       },
     },
+    donateBlock(m),
     {
       // Gives the VM what the host proposes at `ipa`. One of Fill.*; MAPPED says that its tables map the page now.
       function: "memory/fill",
@@ -252,7 +274,8 @@ export function donateContracts({ m }: Core): Contract[] {
         const done = eq(result, bv(1, 32));
         const index = ramIndex(m, page(pa));
         c.ensure("it says whether it is done", ule(result, bv(1, 32)));
-        treeChanges(c, m, slot);
+        treesChange(c, m, slot);
+        c.havoc("mapped", (key) => eq(extract(43, 36, key), slot));
         write(state, "linear", extract(31, 3, vmField(m, slot, "broken")), bv(1, 64), done);
         c.havoc("owner", (key) => eq(key, index));
         c.ensure("the page is the host's", implies(done, eq(read(state, "owner", index), bv(0, 64))));
@@ -262,4 +285,151 @@ export function donateContracts({ m }: Core): Contract[] {
       },
     },
   ];
+}
+
+/** Starts a proof about a private VM where its record's slot is known, and no invalidation is under way. */
+function givenPrivate(m: Machine, name: string): (state: State) => void {
+  return (state) => {
+    givenVm(m, name)(state);
+    write(state, "isPrivate", vmIndex(variable(`${name}.vm`, 32)), ONE);
+  };
+}
+
+/** Shows that an entry is one of level 2 in the tree of `root`. */
+function atLevel2(call: Call, slot: Term, root: Term): void {
+  known(call, "use", page(slot), tree(root));
+  known(call, "level", page(slot), bv(2, 2));
+}
+
+/** A loop over the 512 pages of a block, counted by local `count`. */
+const overBlock = (count: number): Pick<LoopContract, "invariant" | "variant"> => ({
+  invariant: (now) => ({ "the block has 512 pages": ule(now.locals[count] as Term, bv(512, 64)) }),
+  variant: (now) => sub(bv(512, 64), now.locals[count] as Term),
+});
+
+/** Whether page or index `x` is one of the first `count` (64 bits) from `first` on. */
+const among = (x: Term, first: Term, count: Term): Term => ult(zext(sub(x, first), 64), count);
+
+function donateBlock(m: Machine): Contract {
+  let hostSlot: Term | undefined;
+  const local = (state: State, index: number) => state.locals[index] as Term;
+  const index = (state: State, number: number) => extract(35, 0, local(state, number));
+  return {
+    // Donates the 2 MiB around the page that `leaf` proposes, all of them free. ABSENT, with no page given, when it must go page by page.
+    function: "memory/donateBlock",
+    parameters: ["vm", "ipa", "leaf"],
+    forms: { 0: vmForm(m) },
+    given: givenPrivate(m, "donateBlock"),
+    uses: {
+      pt_zero: (call: Call) => {
+        known(call, "use", page(call.args[0] as Term), tree(HOST_ROOT));
+        known(call, "level", page(call.args[0] as Term), bv(3, 2));
+      },
+      "pgtable/clearEntry": (call: Call) => atLevel2(call, call.args[0] as Term, HOST_ROOT),
+      pt_write: (call: Call, [vm]) => {
+        const [pa, entry] = call.args as [Term, Term];
+        const isTable = extract(1, 1, entry) === ONE;
+        atLevel2(call, pa, isTable ? HOST_ROOT : vmIndex(vm as Term));
+        known(call, "pt", slotKey(pa), bv(0, 64));
+        if (isTable) known(call, "use", page(entry), Use.TAKEN);
+      },
+      page_clean: ({ state }: Call) => {
+        hostSlot = local(state, 5);
+      },
+      s2page_write: (call: Call) => {
+        const x = pageAt(m, extract(35, 0, call.args[0] as Term));
+        call.assume(goesDown(call.state, slotKey(hostSlot as Term), x));
+      },
+    },
+    loops: {
+      0: {
+        ...overBlock(3),
+        everywhere: (head, entry) => {
+          const now = copyState(head);
+          return {
+            "owners stay": {
+              memory: "owner",
+              at: (key) => eq(read(now, "owner", key), read(entry, "owner", key)),
+            },
+            "all so far are free": {
+              memory: "owner",
+              at: (key) =>
+                implies(
+                  and(ne(local(now, 7), bv(0, 32)), among(key, index(now, 4), local(now, 3))),
+                  eq(read(now, "owner", key), bv(0, 64)),
+                ),
+            },
+          };
+        },
+        memories: { owner: "any" },
+      },
+      1: {
+        ...overBlock(1),
+        memories: {
+          cleaned: (now, entry) => {
+            const [count, pa] = [local(now, 1), local(now, 2)];
+            return memory(entry, "cleaned").rewrite((x, old) => ite(among(x, page(pa), count), ONE, old));
+          },
+        },
+      },
+      2: {
+        ...overBlock(1),
+        memories: {
+          owner: (now, entry) => {
+            const [count, first, frame] = [local(now, 1), index(now, 3), extract(39, 0, local(now, 4))];
+            const handle = word(now, vmField(m, vmIndex(local(now, 0)), "handle"));
+            return memory(entry, "owner").rewrite((key, old) => {
+              const given = concat(extract(23, 0, handle), add(frame, zext(sub(key, first), 40)));
+              return ite(among(key, first, count), given, old);
+            });
+          },
+        },
+      },
+    },
+    spec(c) {
+      const [vm, ipa, leaf] = c.args as [Term, Term, Term];
+      const { before, state } = c;
+      const slot = theVm(c, m, vm);
+      requireNothingStale(c);
+      requireCounts(c, m);
+      c.require("LOCK_HOSTMAP is held", ghost(before, "hostmapHeld"));
+      c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
+      c.require("the VM's lock is held", rootLocked(before, slot));
+      c.require("it is a private VM", holds(before, "isPrivate", slot));
+      const bits = word(before, vmField(m, slot, "ipaBits"));
+      c.require("the address is in the VM's range", inRange(before, m, slot, bits, ipa));
+      const result = c.result(32);
+      const done = eq(result, Fill("MAPPED"));
+      const from = page(leaf);
+      treesChange(c, m, HOST_ROOT, slot);
+      c.havoc("paged");
+      c.ensureAll("the host's tables stay", "paged", (x, now) =>
+        implies(holds(before, "paged", x), holds(now, "paged", x)),
+      );
+      const inside = (root: Term, x: Term) => (key: Term) =>
+        and(eq(extract(43, 36, key), root), sameBlock(extract(35, 0, key), x));
+      rewrite(state, "mapped", inside(HOST_ROOT, from), () => ZERO, done);
+      rewrite(state, "mapped", inside(slot, page(ipa)), () => ONE, done);
+      rewrite(
+        state,
+        "cleaned",
+        (x) => sameBlock(x, from),
+        () => ONE,
+        done,
+      );
+      const handle = read(before, "handle", slot);
+      const frameOf = (x: Term) => zext(concat(extract(35, 9, page(ipa)), extract(8, 0, x)), 40);
+      rewrite(
+        state,
+        "owner",
+        (key) => sameBlock(pageAt(m, key), from),
+        (key) => concat(handle, frameOf(pageAt(m, key))),
+        done,
+      );
+      const names = ["MAPPED", "ABSENT", "REFUSED"] as const;
+      c.ensure("it is one of Fill", or(...names.map((name) => eq(result, Fill(name)))));
+      for (const name of names) c.can(name, eq(result, Fill(name)));
+      return result;
+    },
+  };
 }
