@@ -16,6 +16,7 @@ import { lockContracts } from "./lock.ts";
 import { pauthContracts } from "./pauth.ts";
 import { pgtableContracts } from "./pgtable.ts";
 import { poolContracts } from "./pool.ts";
+import { PRIMITIVE_AXIOMS, primitiveLemmas } from "./primitives.ts";
 import { inPlaceLemma } from "./profile.ts";
 import { psciContracts } from "./psci.ts";
 import { recordsContracts } from "./records.ts";
@@ -53,8 +54,8 @@ export function claimsOf(module: Module): Claims {
       ...vmContracts(core),
     ],
     unproved: [],
-    lemmas: [inPlaceLemma(core.m)],
-    axioms: [],
+    lemmas: [inPlaceLemma(core.m), ...primitiveLemmas(core)],
+    axioms: [...PRIMITIVE_AXIOMS],
   };
 }
 

@@ -36,7 +36,16 @@ import {
   ult,
   variable,
 } from "../microv/index.ts";
-import { countsFit, handleNames, heldIsPinned, leafLives, structureOf } from "./invariants.ts";
+import {
+  countsFit,
+  emptyTree,
+  handleNames,
+  heldIsPinned,
+  leafLives,
+  structureOf,
+  walked,
+} from "./invariants.ts";
+import { lemma } from "./lemma.ts";
 import {
   agrees,
   anyOffset,
@@ -44,13 +53,16 @@ import {
   anySlot,
   goesDown,
   HOST_ROOT,
+  holds,
   inTree,
   isCountedLeaf,
   isDetached,
   isOrdinary,
+  isRootPage,
   isTableEntry,
   isValidLeaf,
   type MemoryName,
+  mappedKey,
   memory,
   page,
   pageAt,
@@ -59,6 +71,7 @@ import {
   ramIndex,
   read,
   rootOf,
+  rootPage,
   someOffset,
   tree,
   Use,
@@ -330,7 +343,7 @@ function stateBefore(
 }
 
 /** Facts that make the goal about one entry provable: about the entry that is written, and about what is linked there. */
-function ptWriteLemma(core: Core, one: Case): Problem {
+function ptWriteLemma(core: Core, one: Case): Omit<Problem, "name"> {
   const { m, theory } = core;
   const { before, value, where } = stateBefore(core, one);
   const { after, demands } = run(core, "pt_write", before, [pa, value]);
@@ -382,7 +395,6 @@ function ptWriteLemma(core: Core, one: Case): Problem {
     goal(pair.name, facts, pair.at(after, otherKey, anyPage));
   }
   return {
-    name: `pt_write of ${one.name} keeps the invariants`,
     hypotheses: [...theory.hypotheses, where, ...demands],
     goals,
   };
@@ -398,7 +410,7 @@ function below(level: Term, x: Term): Term {
 }
 
 /** The ways in which an entry is written are all that the demands allow. */
-function casesLemma(core: Core): Problem {
+function casesLemma(core: Core): Omit<Problem, "name"> {
   const { theory } = core;
   const before = theory.start();
   const value = words.value;
@@ -421,7 +433,6 @@ function casesLemma(core: Core): Problem {
   );
   const known = structure(core);
   return {
-    name: "pt_write's ways are all",
     hypotheses: [
       ...theory.hypotheses,
       ...demands,
@@ -433,7 +444,7 @@ function casesLemma(core: Core): Problem {
 }
 
 /** `refs` of any page changes as much as the entry's reference to it does, and no other entry's reference changes. */
-function countLemma(core: Core, one: Case): Problem {
+function countLemma(core: Core, one: Case): Omit<Problem, "name"> {
   const { m, theory } = core;
   const { before, value, where } = stateBefore(core, one);
   const { after, demands } = run(core, "pt_write", before, [pa, value]);
@@ -444,7 +455,6 @@ function countLemma(core: Core, one: Case): Problem {
   const other = [otherKey, key].flatMap((k) => known.entry(before, k));
   const { table: _, slot: otherSlot } = placeAt(before, otherKey);
   return {
-    name: `pt_write of ${one.name} counts`,
     hypotheses: [...theory.hypotheses, where, ...demands, ...other, ...known.table(before, table)],
     goals: [
       {
@@ -476,7 +486,7 @@ const EMPTIED: readonly { readonly name: string; readonly use: Term; readonly is
   { name: "a table of an ordinary VM", use: tree(words.root), isPrivate: NO },
 ];
 
-function ptZeroLemma(core: Core, { name, use, isPrivate }: (typeof EMPTIED)[number]): Problem {
+function ptZeroLemma(core: Core, { use, isPrivate }: (typeof EMPTIED)[number]): Omit<Problem, "name"> {
   const { theory } = core;
   const before = theory.start();
   write(before, "use", table, use);
@@ -509,7 +519,6 @@ function ptZeroLemma(core: Core, { name, use, isPrivate }: (typeof EMPTIED)[numb
     goals.push({ name: pair.name, path: and(...facts), goal: pair.at(after, otherKey, anyPage) });
   }
   return {
-    name: `pt_zero of ${name} keeps the invariants`,
     hypotheses: [...theory.hypotheses, apart, ...demands],
     goals,
   };
@@ -548,7 +557,7 @@ const NEEDS: Record<string, Need> = { s2page_write: ownerNeeds };
  * Every other primitive. An invariant that says the very same after as before needs no goal; that is so of most, for they change one
  * memory or none.
  */
-function otherLemma(core: Core): Problem {
+function otherLemma(core: Core): Omit<Problem, "name"> {
   const { theory } = core;
   const before = theory.start();
   const goals = core.primitives.flatMap(({ name, params }): Goal[] => {
@@ -576,15 +585,85 @@ function otherLemma(core: Core): Problem {
         : [{ name: `${name}: ${invariant.name}`, path: and(...facts), goal }],
     );
   });
-  return { name: "the other primitives keep the invariants", hypotheses: theory.hypotheses, goals };
+  return { hypotheses: theory.hypotheses, goals };
 }
 
+// -------------------------------------------------------------------------------------------------------------- consequences
+
+/** What follows from the invariants, once and for all, of the trees that start at `start`. */
+function walkLemma(core: Core, start: number): Omit<Problem, "name"> {
+  const { m, theory } = core;
+  const state = theory.start();
+  const known = structure(core);
+  const { root } = words;
+  const x = anyPage;
+  const first = rootPage(m, root);
+  write(state, "level", first, bv(start, 2));
+  const top = start === 0 ? [first, extract(35, 27, x)] : [extract(35, 1, first), extract(27, 18, x)];
+  const keys = [concat(...top)];
+  for (const index of [extract(26, 18, x), extract(17, 9, x), extract(8, 0, x)].slice(start))
+    keys.push(concat(page(read(state, "pt", keys.at(-1) as Term)), index));
+  return {
+    hypotheses: [
+      ...theory.hypotheses,
+      ...known.table(state, first),
+      ...known.table(state, extract(44, 9, keys[0] as Term)),
+      ...keys.flatMap((k) => [...known.entry(state, k), agrees(state, k, x)]),
+    ],
+    goals: [{ name: "it does", path: TRUE, goal: walked(state, m, mappedKey(root, x)) }],
+  };
+}
+
+/** The roots of a slot without a VM are empty, so nothing is below them: when a VM ends, its tree is gone. */
+function emptyLemma(core: Core): Omit<Problem, "name"> {
+  const { m, theory } = core;
+  const state = theory.start();
+  const { use, entry } = placeAt(state, key);
+  const root = rootOf(use);
+  const above = [0, 1, 2, 3].reduce<Term[]>(
+    (ks) => [...ks, read(state, "parent", extract(44, 9, ks.at(-1) as Term))],
+    [key],
+  );
+  return {
+    hypotheses: [
+      ...theory.hypotheses,
+      ...upwards(structure(core), state, table, 3),
+      ...above.map((k) => emptyTree(state, m, k)),
+    ],
+    goals: [
+      {
+        name: "its tree is its empty roots",
+        path: and(inTree(use), ne(root, HOST_ROOT), not(holds(state, "alive", root))),
+        goal: and(isRootPage(m, root, table), eq(entry, NOTHING)),
+      },
+    ],
+  };
+}
+
+/** What the lemmas of this file take from mathematics. */
+export const PRIMITIVE_AXIOMS = [
+  {
+    name: "references are counted",
+    reason:
+      "refs(x) is the number of entries that refer to page x: 0 at boot, and changed by every primitive exactly as the entries are (lemmas `... counts`); a number of entries is at least 1 where one refers, at least 2 where two do, and at most the number of entries there are",
+  },
+] as const;
+
+/** @returns the lemmas of this file */
 export function primitiveLemmas(core: Core): Problem[] {
   return [
-    casesLemma(core),
-    ...CASES.map((one) => ptWriteLemma(core, one)),
-    ...CASES.map((one) => countLemma(core, one)),
-    ...EMPTIED.map((one) => ptZeroLemma(core, one)),
-    otherLemma(core),
+    lemma("pt_write's ways are all", () => casesLemma(core)),
+    ...CASES.flatMap((one) => [
+      lemma(`pt_write of ${one.name} keeps the invariants`, () => ptWriteLemma(core, one)),
+      lemma(`pt_write of ${one.name} counts`, () => countLemma(core, one)),
+    ]),
+    ...EMPTIED.map((one) =>
+      lemma(`pt_zero of ${one.name} keeps the invariants`, () => ptZeroLemma(core, one)),
+    ),
+    lemma("the other primitives keep the invariants", () => otherLemma(core)),
+    ...[0, 1].map((start) =>
+      lemma(`the hardware's walk from level ${start} finds what is mapped`, () => walkLemma(core, start)),
+    ),
+    lemma("a slot without a VM has no tables and no leaves", () => emptyLemma(core)),
   ];
 }
