@@ -768,7 +768,7 @@ function mappingsGo(c: Clause, root: Term): void {
 
 function dismantle(m: Machine): Contract {
   return {
-    // Takes apart what a VM maps from `ipa` on, in one region; returns the first address behind, before which nothing is mapped now.
+    // Takes apart what a VM maps from `ipa` on, in one region; returns the first address behind.
     function: "memory/dismantle",
     parameters: ["vm", "ipa"],
     forms: { 0: vmForm(m) },
@@ -785,13 +785,12 @@ function dismantle(m: Machine): Contract {
       const next = c.result(64);
       treeChanges(c, m, root, false);
       mappingsGo(c, root);
+      const ordinary = isOrdinary(before, root);
       const inside = (x: Term) => and(uge(x, page(ipa)), ult(zext(x, 37), extract(48, 12, next)));
-      c.ensureAll("nothing is mapped there", "mapped", (key, now) =>
-        implies(
-          and(eq(extract(43, 36, key), root), inside(extract(35, 0, key))),
-          not(holds(now, "mapped", key)),
-        ),
-      );
+      c.ensureAll("nothing of a private VM is mapped there", "mapped", (key, now) => {
+        const there = and(eq(extract(43, 36, key), root), inside(extract(35, 0, key)));
+        return implies(and(not(ordinary), there), not(holds(now, "mapped", key)));
+      });
       staleMeanwhile(c);
       c.ensure("it goes on", and(ult(ipa, next), ule(next, bv(1n << 48n, 64))));
       c.ensure("it goes on at a region", isAligned(next, 21));
