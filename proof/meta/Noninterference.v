@@ -80,7 +80,7 @@ Qed.
 (** What a lock guards need not be in order while somebody holds the lock; the invariant is that it is in order while the lock is
     free. [released]: what [release] demands in proof/lock.ts. [untouched]: what guards access to memories in proof/linear.ts and
     proof/machine.ts, which let nobody change what a lock guards without it. Taking a free lock therefore grants what it guards. *)
-Theorem free_locks_guard_whpcis_in_order : forall (L : layer) (lock : Type) (free : lock -> state L -> bool)
+Theorem free_locks_guard_what_is_in_order : forall (L : layer) (lock : Type) (free : lock -> state L -> bool)
   (in_order : lock -> state L -> Prop)
   (released : forall k x o s, invariant L s -> demand L x s -> free k s = false -> free k (step L x o s) = true ->
     in_order k (step L x o s))
@@ -234,7 +234,7 @@ Proof.
 Qed.
 
 (** A VM by itself, or VMs that collude: no condition is left on what the others do. *)
-Corollary vms_learn_whpcthey_are_told : forall L masked, unwinding L masked -> forall observers run run' s t,
+Corollary vms_learn_what_they_are_told : forall L masked, unwinding L masked -> forall observers run run' s t,
   ~ In HOST observers -> invariant L s -> invariant L t -> legal L s run -> legal L t run' -> agree L observers s t ->
   trace L observers s run = trace L observers t run' -> agree L observers (after L s run) (after L t run').
 Proof.
@@ -243,7 +243,7 @@ Proof.
 Qed.
 
 (** Integrity of whole executions: as long as nothing concerns [P], its view stays. *)
-Corollary whpcis_mine_stays : forall L masked, unwinding L masked -> forall P run s,
+Corollary what_is_mine_stays : forall L masked, unwinding L masked -> forall P run s,
   invariant L s -> legal L s run -> trace L [P] s run = [] -> same L P s (after L s run).
 Proof.
   intros L masked U P run; induction run as [|[x o] rest IH]; intros s inv ok quiet; simpl in *; [apply same_reflexive|].
@@ -383,8 +383,8 @@ Proof. repeat split; intro leak; specialize (leak tt); discriminate. Qed.
 
 (** [corevisor verify --meta] looks for "Closed under the global context" here, once for each. *)
 Print Assumptions noninterference_of_the_machine.
-Print Assumptions free_locks_guard_whpcis_in_order.
-Print Assumptions vms_learn_whpcthey_are_told.
-Print Assumptions whpcis_mine_stays.
+Print Assumptions free_locks_guard_what_is_in_order.
+Print Assumptions vms_learn_what_they_are_told.
+Print Assumptions what_is_mine_stays.
 Print Assumptions layers_compose.
 Print Assumptions invariants_hold.
