@@ -609,6 +609,12 @@ export function invariantsOf(m: Machine, registers: Registers): Invariant[] {
     on("vcpuHeld", "vCPU records agree", (state, m, index) =>
       implies(or(ghost(state, "vmsHeld"), holds(state, "vcpuHeld", index)), vcpuRecord(state, m, index)),
     ),
+    on("vcpuRank", "vCPU lists agree", (state, m, index) =>
+      implies(ghost(state, "vmsHeld"), and(vcpuListed(state, m, index), vcpuRecord(state, m, index))),
+    ),
+    on("vcpuAtRank", "VM lists agree", (state, m, key) =>
+      implies(ghost(state, "vmsHeld"), vmList(state, m, extract(23, 16, key))),
+    ),
     profileInvariant(m),
     on("registers", "VTTBR_EL2 names a root and its VMID", (state, m, key) => {
       const value = read(state, "registers", key);

@@ -313,10 +313,9 @@ function release(m: Machine): Contract {
         c.requireAll("VM lists agree", "vcpuAtRank", (key) =>
           implies(isVms, vmList(before, m, extract(23, 16, key))),
         );
-        c.requireAll("vCPU lists agree", "vcpuRank", (index) => implies(isVms, vcpuListed(before, m, index)));
         c.requireAll("VM records agree", "alive", (slot) => implies(isVms, vmRecord(before, m, slot)));
-        c.requireAll("vCPU records agree", "vcpuHeld", (index) =>
-          implies(isVms, vcpuRecord(before, m, index)),
+        c.requireAll("vCPU records and lists agree", "vcpuRank", (index) =>
+          implies(isVms, and(vcpuListed(before, m, index), vcpuRecord(before, m, index))),
         );
       }
       for (const { flag, is } of CLASSES) setGhost(state, flag, FALSE, is(lock));
@@ -343,42 +342,52 @@ export function heldPage(state: State, m: Machine, index: Term, x: Term): Term {
   );
 }
 
+/**
+ * What becomes of the state when this CPU comes to hold vCPU record `index`, if `taken`: what is in it and in its VM's record is what
+ * others left, and stays from now on; what they pin is held in place.
+ */
+export function holdRecord(c: Clause, m: Machine, index: Term, taken: Term): void {
+  const { before, state } = c;
+  const keep = staysAs(m);
+  const inRecord = (key: Term) => eq(extract(28, 4, key), extract(31, 7, vcpuField(m, index, "lock")));
+  c.havoc("linear", (key) => and(taken, inRecord(key), not(keep(before, key))));
+  write(state, "vcpuHeld", index, bv(1, 1), taken);
+  const exists = ne(word(state, vcpuField(m, index, "hva")), bv(0, 64));
+  const slot = vmIndex(extract(31, 0, word(state, vcpuField(m, index, "vm"))));
+  const wakes = and(taken, exists);
+  const fresh = (root: Term) => and(wakes, eq(root, slot), not(vmStays(before, root)));
+  const inVm = (key: Term) => eq(extract(28, 4, key), extract(31, 7, vmField(m, slot, "slot")));
+  c.havoc("linear", (key) => and(wakes, inVm(key), not(keep(before, key))));
+  for (const name of ["isPrivate", "handle", "alive"] as const) c.havoc(name, fresh);
+  for (const name of ["level", "base", "parent"] as const)
+    c.havoc(name, (table) => and(isAnyRoot(m, table), fresh(extract(8, 1, table))));
+  write(state, "vmHeld", slot, bv(1, 1), wakes);
+  const now = copyState(state);
+  rewrite(
+    state,
+    "accessible",
+    (x) => heldPage(now, m, index, x),
+    () => bv(1, 1),
+    wakes,
+  );
+  c.ensure("its record agrees", implies(taken, vcpuRecord(state, m, index)));
+  c.ensure("its VM's record agrees", implies(wakes, vmRecord(state, m, slot)));
+}
+
 /** `tryAcquire`: takes the try-lock of a vCPU record if it is free. */
 function tryAcquire(m: Machine): Contract {
   return {
     function: "lock/tryAcquire",
     spec(c) {
       const [lock] = c.args as [Term];
-      const { before, state } = c;
+      const { before } = c;
       const index = vcpuIndex(lock);
       c.require("it is the lock of a vCPU record", eq(lock, vcpuField(m, index, "lock")));
       const result = c.result(32);
       const taken = eq(result, bv(1, 32));
       c.ensure("it says whether the lock is taken now", ule(result, bv(1, 32)));
       c.ensure("the record was not held", implies(taken, not(holds(before, "vcpuHeld", index))));
-      const keep = staysAs(m);
-      const inRecord = (key: Term) => eq(extract(28, 4, key), extract(31, 7, lock));
-      c.havoc("linear", (key) => and(taken, inRecord(key), not(keep(before, key))));
-      write(state, "vcpuHeld", index, bv(1, 1), taken);
-      const exists = ne(word(state, vcpuField(m, index, "hva")), bv(0, 64));
-      const slot = vmIndex(extract(31, 0, word(state, vcpuField(m, index, "vm"))));
-      const wakes = and(taken, exists);
-      const fresh = (root: Term) => and(wakes, eq(root, slot), not(vmStays(before, root)));
-      const inVm = (key: Term) => eq(extract(28, 4, key), extract(31, 7, vmField(m, slot, "slot")));
-      c.havoc("linear", (key) => and(wakes, inVm(key), not(keep(before, key))));
-      for (const name of ["isPrivate", "handle", "alive"] as const) c.havoc(name, fresh);
-      c.havoc("level", (table) => and(isAnyRoot(m, table), fresh(extract(8, 1, table))));
-      write(state, "vmHeld", slot, bv(1, 1), wakes);
-      const now = copyState(state);
-      rewrite(
-        state,
-        "accessible",
-        (x) => heldPage(now, m, index, x),
-        () => bv(1, 1),
-        wakes,
-      );
-      c.ensure("its record agrees", implies(taken, vcpuRecord(state, m, index)));
-      c.ensure("its VM's record agrees", implies(wakes, vmRecord(state, m, slot)));
+      holdRecord(c, m, index, taken);
       return result;
     },
   };

@@ -48,7 +48,7 @@ import {
 } from "./invariants.ts";
 import { field } from "./layout.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
-import { holdingNothing, lockFree, requireFree, touches, whileOthersRun } from "./lock.ts";
+import { holdingNothing, holdRecord, lockFree, requireFree, touches, whileOthersRun } from "./lock.ts";
 import { vcpuAt, vmAt, vmForm } from "./records.ts";
 import {
   ghost,
@@ -89,6 +89,15 @@ function vtcrFor(bits: Term, range: Term): Term {
 export function holdingVms(state: State): void {
   holdingNothing(state);
   state.ghosts.vmsHeld = TRUE;
+}
+
+/** Demands a state as `holdingNothing` makes it. */
+export function requireNothingHeld(c: Clause): void {
+  requireFree(c, "psciHeld");
+  requireNothingStale(c);
+  for (const name of ["vcpuHeld", "vmHeld", "accessible"] as const)
+    c.requireAll(`no ${name} record or page is held`, name, (key) => not(holds(c.before, name, key)));
+  c.requireAll("no pin floats", "floating", (key) => eq(read(c.before, "floating", key), bv(0, 8)));
 }
 
 /** Demands a state as `holdingVms` makes it. */
@@ -527,6 +536,28 @@ export function vmContracts(core: Core): Contract[] {
         );
         c.ensure("the tables are as long as they say", tablesFit(state, m));
         c.ensure("the list agrees", implies(done, and(vmList(state, m, slot), vcpuListed(state, m, index))));
+        return result;
+      },
+    },
+    {
+      // Finds and holds the vCPU whose struct kvm_vcpu is at `hva`: its record, or 0 when there is none or another CPU holds it.
+      function: "vm/holdVcpu",
+      parameters: ["hva", "hint"],
+      given: holdingNothing,
+      spec(c) {
+        const [hva] = c.args as [Term];
+        requireNothingHeld(c);
+        const result = c.result(64);
+        const taken = ne(result, bv(0, 64));
+        const index = vcpuIndex(extract(31, 0, result));
+        c.ensure("it is a record", implies(taken, eq(result, zext(vcpuAt(m, index), 64))));
+        holdRecord(c, m, index, taken);
+        c.ensure(
+          "it is that of the vCPU",
+          implies(taken, and(ne(hva, bv(0, 64)), eq(vcpu(c.state, index, "hva"), hva))),
+        );
+        c.can("it is held", taken);
+        c.can("it is not", not(taken));
         return result;
       },
     },
