@@ -102,6 +102,19 @@ export class Memory {
     return new Memory(this.keyWidth, this.valueWidth, { kind: "bulk", previous: this, rewrite });
   }
 
+  /** Keys of the single stores in the log, back to the base. */
+  storedKeys(): Set<Term> {
+    const keys = new Set<Term>();
+    const seen = new Set<Memory>([this]);
+    for (const memory of seen) {
+      const step = memory.step;
+      if (step.kind === "merge") seen.add(step.yes).add(step.no);
+      else if (step.kind !== "base") seen.add(step.previous);
+      if (step.kind === "store") keys.add(step.key);
+    }
+    return keys;
+  }
+
   /** What this memory holds at `key`. Uses no recursion along the log. */
   read(key: Term): Term {
     this.check(key);

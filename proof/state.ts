@@ -484,6 +484,7 @@ export function bootFacts(m: Machine): Term[] {
     ule(end(info("s2pageBase"), tablePages), info("poolBase")),
     ule(info("privateVms"), bv(1, 64)),
     or(...[32, 36, 40, 44, 48].map((n) => eq(bits, bv(n, 64)))),
+    ule(m.core("forceWriteBack"), bv(1, 64)),
     // All of RAM is in the range of the host's tables.
     eq(lshr(sub(end(ramBase, ramPages), bv(1, 64)), bits), bv(0, 64)),
   ];

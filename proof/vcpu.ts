@@ -32,7 +32,6 @@ import { type Bits, fieldsIn, maskOf } from "./bits.ts";
 import { debugIsLoaded, hostDebugLoaded, hostDebugSaved, isGuestDebug } from "./debug.ts";
 import { bringBack, hostEl1Loaded, hostEl1Saved, isGuestEl1, putAway } from "./el1.ts";
 import { sveBytes, vcpuField } from "./invariants.ts";
-import { constants } from "./layout.ts";
 import { vcpuIndex } from "./linear.ts";
 import { type Registers, SVE_STATUS_BYTES, sveBytesNow, sveMiddles, vttbrOf } from "./machine.ts";
 import { hostKeysLoaded, hostKeysSaved, KEYS } from "./pauth.ts";
@@ -51,7 +50,8 @@ import { HOST_ROOT, type Machine, read, word, write } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { enterVgic, hostSre, leaveVgic, VGIC_ENTRY } from "./vgic.ts";
 
-const exit = constants("vcpu.ts", "Exit", 64);
+/** Bit of an exit code that says that the exit also consumed an SError. */
+const WITH_SERROR = bv(1n << 31n, 64);
 
 // ------------------------------------------------------------------------------------------- registers of EL2, by field (Arm ARM D24.2)
 
@@ -424,7 +424,7 @@ export function leaveGuest(state: State, m: Machine, registers: Registers, vcpu:
   set("mdcr_el2", cpuField(state, m, "hostMdcr"));
   set("hcrx_el2", cpuField(state, m, "hostHcrx"), present("HCX"));
   write(state, "linear", cpuKey(m, "running"), bv(0, 64));
-  return ite(hadSerror, bor(code, exit("WITH_SERROR")), code);
+  return ite(hadSerror, bor(code, WITH_SERROR), code);
 }
 
 export function vcpuContracts({ m, registers }: Core): Contract[] {
