@@ -29,6 +29,7 @@ import {
 import { addressFits, empty, extendTree, growing, noTable, slotKey, standsAt } from "./pgtable.ts";
 import {
   agrees,
+  anyPage,
   comparedPage,
   covers,
   ghost,
@@ -180,7 +181,9 @@ export function hostmapContracts({ m }: Core): Contract[] {
               isValidLeaf(place.entry, place.level),
             );
             const fresh = and(done, maps, not(holds(before, "mapped", mappedKey(HOST_ROOT, x))));
-            return implies(fresh, eq(attributesOf(place.entry), ite(inRam(m, x), MEMORY, DEVICE)));
+            // Of each page in the block, so that none is in part memory and in part devices.
+            const attributes = ite(inRam(m, anyPage), MEMORY, DEVICE);
+            return implies(and(fresh, covers(place, anyPage)), eq(attributesOf(place.entry), attributes));
           },
         );
         c.can("it is mapped now", done);
