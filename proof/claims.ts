@@ -8,6 +8,7 @@ import { debugContracts } from "./debug.ts";
 import { donateContracts } from "./donate.ts";
 import { el1Contracts } from "./el1.ts";
 import { exceptionContracts } from "./exception.ts";
+import { guesttrapContracts } from "./guesttrap.ts";
 import { hostmapContracts } from "./hostmap.ts";
 import { hostmemContracts } from "./hostmem.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
@@ -21,6 +22,7 @@ import { inPlaceLemma } from "./profile.ts";
 import { psciContracts } from "./psci.ts";
 import { recordsContracts } from "./records.ts";
 import { coreOf } from "./theory.ts";
+import { LOCK_AXIOMS, ticketLockLemmas } from "./ticketlock.ts";
 import { tlbContracts } from "./tlb.ts";
 import { traceContracts } from "./trace.ts";
 import { vcpuContracts } from "./vcpu.ts";
@@ -49,13 +51,14 @@ export function claimsOf(module: Module): Claims {
       ...pauthContracts(core),
       ...debugContracts(core),
       ...vcpuContracts(core),
+      ...guesttrapContracts(core),
       ...psciContracts(core),
       ...recordsContracts(core),
       ...vmContracts(core),
     ],
     unproved: [],
-    lemmas: [inPlaceLemma(core.m), ...primitiveLemmas(core)],
-    axioms: [...PRIMITIVE_AXIOMS],
+    lemmas: [inPlaceLemma(core.m), ...primitiveLemmas(core), ...ticketLockLemmas(module)],
+    axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS],
   };
 }
 
