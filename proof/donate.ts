@@ -32,7 +32,7 @@ import {
   variable,
   zext,
 } from "../microv/index.ts";
-import { kvmHeld, ownedByVm, vmField } from "./invariants.ts";
+import { kvmHeld, ownedByVm, owners, vmField } from "./invariants.ts";
 import { constants } from "./layout.ts";
 import { givenVm, requireCounts, theVm, vmForm } from "./lend.ts";
 import { vmIndex } from "./linear.ts";
@@ -313,7 +313,7 @@ const among = (x: Term, first: Term, count: Term): Term => ult(zext(sub(x, first
 function donateBlock(m: Machine): Contract {
   let hostSlot: Term | undefined;
   const local = (state: State, index: number) => state.locals[index] as Term;
-  const index = (state: State, number: number) => extract(35, 0, local(state, number));
+  const indexIn = (state: State, number: number) => extract(35, 0, local(state, number));
   return {
     // Donates the 2 MiB around the page that `leaf` proposes, all of them free. ABSENT, with no page given, when it must go page by page.
     function: "memory/donateBlock",
@@ -337,8 +337,9 @@ function donateBlock(m: Machine): Contract {
         hostSlot = local(state, 5);
       },
       s2page_write: (call: Call) => {
-        const x = pageAt(m, extract(35, 0, call.args[0] as Term));
-        call.assume(goesDown(call.state, slotKey(hostSlot as Term), x));
+        const index = extract(35, 0, call.args[0] as Term);
+        call.assume(goesDown(call.state, slotKey(hostSlot as Term), pageAt(m, index)));
+        call.assume(owners(call.state, m, index));
       },
     },
     loops: {
@@ -355,7 +356,7 @@ function donateBlock(m: Machine): Contract {
               memory: "owner",
               at: (key) =>
                 implies(
-                  and(ne(local(now, 7), bv(0, 32)), among(key, index(now, 4), local(now, 3))),
+                  and(ne(local(now, 7), bv(0, 32)), among(key, indexIn(now, 4), local(now, 3))),
                   eq(read(now, "owner", key), bv(0, 64)),
                 ),
             },
@@ -376,7 +377,7 @@ function donateBlock(m: Machine): Contract {
         ...overBlock(1),
         memories: {
           owner: (now, entry) => {
-            const [count, first, frame] = [local(now, 1), index(now, 3), extract(39, 0, local(now, 4))];
+            const [count, first, frame] = [local(now, 1), indexIn(now, 3), extract(39, 0, local(now, 4))];
             const handle = word(now, vmField(m, vmIndex(local(now, 0)), "handle"));
             return memory(entry, "owner").rewrite((key, old) => {
               const given = concat(extract(23, 0, handle), add(frame, zext(sub(key, first), 40)));

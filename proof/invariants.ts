@@ -338,7 +338,7 @@ export function walked(state: State, m: Machine, key: Term): Term {
 }
 
 /** Invariant 1 and 2 of the design: core pages are the core's; the host maps no RAM but its own; held pages are the host's. */
-function owners(state: State, m: Machine, index: Term): Term {
+export function owners(state: State, m: Machine, index: Term): Term {
   const x = pageAt(m, index);
   const owner = ownerOf(read(state, "owner", index));
   return implies(
