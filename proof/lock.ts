@@ -393,6 +393,22 @@ function tryAcquire(m: Machine): Contract {
   };
 }
 
+/** vCPU record `index` is no longer held, nor what holding it kept in place. */
+export function letGo(state: State, m: Machine, index: Term): void {
+  const before = copyState(state);
+  const exists = ne(word(before, vcpuField(m, index, "hva")), bv(0, 64));
+  const slot = vmIndex(extract(31, 0, word(before, vcpuField(m, index, "vm"))));
+  write(state, "vcpuHeld", index, bv(0, 1));
+  write(state, "vmHeld", slot, bv(0, 1), exists);
+  rewrite(
+    state,
+    "accessible",
+    (x) => heldPage(before, m, index, x),
+    () => bv(0, 1),
+    exists,
+  );
+}
+
 /** `tryRelease`. */
 function tryRelease(m: Machine): Contract {
   return {
@@ -404,17 +420,7 @@ function tryRelease(m: Machine): Contract {
       c.require("it is the lock of a vCPU record", eq(lock, vcpuField(m, index, "lock")));
       c.require("the record is held", holds(before, "vcpuHeld", index));
       c.require("its record agrees", vcpuRecord(before, m, index));
-      const exists = ne(word(before, vcpuField(m, index, "hva")), bv(0, 64));
-      const slot = vmIndex(extract(31, 0, word(before, vcpuField(m, index, "vm"))));
-      write(state, "vcpuHeld", index, bv(0, 1));
-      write(state, "vmHeld", slot, bv(0, 1), exists);
-      rewrite(
-        state,
-        "accessible",
-        (x) => heldPage(before, m, index, x),
-        () => bv(0, 1),
-        exists,
-      );
+      letGo(state, m, index);
     },
   };
 }
@@ -427,6 +433,11 @@ export function holdingNothing(state: State): void {
     const old = memory(state, name);
     state.memories[name] = Memory.filled(old.keyWidth, bv(0, old.valueWidth));
   }
+}
+
+/** What words about roots and invalidation say once a function has let go of every root and no invalidation is under way: nothing. */
+export function letsGo(c: Clause): void {
+  for (const name of ["root", "staleLevel", "staleTable", "unordered"] as const) c.havocGhost(name);
 }
 
 /** Demands that the lock with this flag may be taken: neither it nor one that comes after it is held. */
