@@ -19,6 +19,7 @@ import {
 import { colours } from "./colours.ts";
 import { Status } from "./exit.ts";
 import type { CommandContext } from "./main.ts";
+import { checkMeta, type MetaState, unasked } from "./meta.ts";
 import { linesOfProof } from "./proofsize.ts";
 import { repository } from "./repository.ts";
 
@@ -36,16 +37,28 @@ const wasm = () =>
 export function verifyCommand(context: CommandContext): Command {
   const command = new Command("verify")
     .description("prove the core's WebAssembly, function by function, and the security theorem")
-    .addOption(wasm());
-  return verifyOptions(command).action((flags: VerifyFlags & WasmFlag) =>
+    .addOption(wasm())
+    .addOption(
+      new Option("--meta", "have Coq check the argument from lemmas to whole executions (docs/theorem.md)"),
+    );
+  return verifyOptions(command).action((flags: VerifyFlags & WasmFlag & { readonly meta?: boolean }) =>
     refusing(context, async () => {
-      const { summary } = await runVerify(await open(context, flags), flags);
+      const session = await open(context, flags);
+      if (flags.meta) context.progress.onProgress({ stage: "Coq checks the meta-argument" });
+      const meta = flags.meta ? await checkMeta(context.signal) : unasked;
+      const also = { meta: meta.words, ...(statusOf(meta) !== Status.OK && { ok: false }) };
+      const { summary } = await runVerify({ ...session, also }, flags);
       if (flags.wasm === undefined && !flags.only)
         writeFileSync(verdictFile, `${JSON.stringify(verdictOf(summary), null, 2)}\n`);
-      if (!flags.json) process.stdout.write(sizes());
-      return summary.ok ? Status.OK : Status.FAILED;
+      if (!flags.json) process.stdout.write(`meta-argument: ${meta.words}\n${sizes()}`);
+      return summary.ok ? statusOf(meta) : Status.FAILED;
     }),
   );
+}
+
+/** Where all else is proved. A check that was asked for and not made is no success. */
+function statusOf({ state }: MetaState): number {
+  return { checked: Status.OK, unasked: Status.OK, missing: Status.REFUSED, refused: Status.FAILED }[state];
 }
 
 /** `corevisor mutate`: changes the core's wasm at random and counts which changes the proof notices. */

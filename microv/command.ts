@@ -38,6 +38,8 @@ export interface Session {
   readonly cache: string;
   readonly signal: AbortSignal;
   readonly colours: Palette;
+  /** More keys for the JSON object of `verify`. */
+  readonly also?: Readonly<Record<string, unknown>>;
   onProgress(progress: { stage: string; fraction: number }): void;
   /** Clears what progress has shown. */
   stopProgress(): void;
@@ -219,7 +221,11 @@ export async function runVerify(
       "see --json for the names",
     );
   const summary = summarize(report, session.build.sha256, (performance.now() - begin) / 1000);
-  session.write(flags.json ? `${JSON.stringify(summary)}\n` : describe(report, summary, session.colours));
+  session.write(
+    flags.json
+      ? `${JSON.stringify({ ...summary, ...session.also })}\n`
+      : describe(report, summary, session.colours),
+  );
   return { report, summary };
 }
 
