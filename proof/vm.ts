@@ -48,20 +48,34 @@ import {
 } from "./invariants.ts";
 import { field } from "./layout.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
-import { holdingNothing, holdRecord, lockFree, requireFree, touches, whileOthersRun } from "./lock.ts";
+import {
+  holdingNothing,
+  holdRecord,
+  letsGo,
+  lockFree,
+  requireFree,
+  touches,
+  whileOthersRun,
+} from "./lock.ts";
 import { vcpuAt, vmAt, vmForm } from "./records.ts";
 import {
   ghost,
   holds,
   isRootPage,
+  known,
   type Machine,
+  type MemoryName,
+  memory,
   page,
   positionKey,
   read,
   requireNothingStale,
   rewrite,
   rootPage,
+  Stale,
   startLevel,
+  tlbRoot,
+  tree,
   word,
   write,
 } from "./state.ts";
@@ -172,6 +186,12 @@ export function vmContracts(core: Core): Contract[] {
     write(state, "handle", slot, extract(23, 0, result), done);
     write(state, "alive", slot, bv(1, 1), done);
   }
+
+  /** Uses that the record of a VM agrees while LOCK_VMS is held: that of the slot in the low bits of `which`. */
+  const useRecord = (which: (call: Call) => Term) => (call: Call) => {
+    const slot = extract(7, 0, which(call));
+    call.assume(implies(ghost(call.state, "vmsHeld"), vmRecord(call.state, m, slot)));
+  };
 
   /** Ghost: a record accounts for a pin that floated. */
   function account(state: State, pa: Term, size: Term, condition: Term): void {
@@ -559,6 +579,71 @@ export function vmContracts(core: Core): Contract[] {
         c.can("it is held", taken);
         c.can("it is not", not(taken));
         return result;
+      },
+    },
+    {
+      // Takes back what an ordinary VM maps from `ipa` up to `end`, in steps: where to go on, `end` or more when all is done. No TLB holds anything
+      // of what is taken.
+      function: "vm/flushRange",
+      parameters: ["mmuVa", "ipa", "end"],
+      given: holdingNothing,
+      loops: {
+        0: {
+          invariant: (now, entry) => {
+            const slot = extract(7, 0, local(entry, 4));
+            const stale = ghost(now, "stale");
+            return {
+              "there are at most 16 steps": ule(local(now, 5), bv(16, 32)),
+              "it goes on": or(eq(local(now, 5), bv(0, 32)), ult(local(entry, 1), local(now, 0))),
+              "it does not go back": ule(local(entry, 1), local(now, 0)),
+              "no invalidation has begun": or(eq(stale, Stale.NO), eq(stale, Stale.WRITTEN)),
+              "only the VM's mappings go": or(eq(stale, Stale.NO), eq(tlbRoot, slot)),
+            };
+          },
+          variant: (now) => sub(bv(16, 32), local(now, 5)),
+          everywhere: (now, entry) => {
+            const same = (name: MemoryName) => ({
+              memory: name,
+              at: (key: Term) => eq(read(now, name, key), read(entry, name, key)),
+            });
+            const use = (key: Term) => read(entry, "use", extract(44, 9, key));
+            return {
+              "only entries of the VM's tree change": {
+                memory: "pt",
+                at: (key) => or(eq(use(key), tree(extract(7, 0, local(entry, 4)))), same("pt").at(key)),
+              },
+              "tables stay": same("use"),
+              "what the host and private VMs map stays": same("mapped"),
+            };
+          },
+          memories: {
+            pt: "any",
+            mapped: "any",
+            refs: "any",
+            use: "any",
+            isPrivate: (_, entry) =>
+              memory(entry, "isPrivate").store(extract(7, 0, local(entry, 4)), bv(0, 1)),
+          },
+          ghosts: { stale: "any", staleLevel: "any", staleTable: "any" },
+        },
+      },
+      uses: {
+        "lock/acquire": useRecord((call) => call.args[0] as Term),
+        "npt/nptWalk": useRecord((call) => local(call.state, 4)),
+      },
+      ghost: {
+        pt_write: (call: Call) =>
+          known(call, "use", page(call.args[0] as Term), tree(extract(7, 0, local(call.state, 4)))),
+      },
+      spec(c) {
+        const [, ipa, end] = c.args as [Term, Term, Term];
+        requireNothingHeld(c);
+        letsGo(c);
+        const next = c.result(64);
+        c.ensure("it goes on, or all is done", or(ule(end, next), ult(ipa, next)));
+        c.can("all is done", ule(end, next));
+        c.can("there is more to do", ult(next, end));
+        return next;
       },
     },
   ];
