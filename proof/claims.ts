@@ -9,6 +9,7 @@ import { donateContracts } from "./donate.ts";
 import { el1Contracts } from "./el1.ts";
 import { exceptionContracts } from "./exception.ts";
 import { guesttrapContracts } from "./guesttrap.ts";
+import { hostcallContracts } from "./hostcall.ts";
 import { hostmapContracts } from "./hostmap.ts";
 import { hostmemContracts } from "./hostmem.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
@@ -27,7 +28,7 @@ import { tlbContracts } from "./tlb.ts";
 import { traceContracts } from "./trace.ts";
 import { vcpuContracts } from "./vcpu.ts";
 import { vgicContracts } from "./vgic.ts";
-import { vmContracts } from "./vm.ts";
+import { vmContracts, vmUnproved } from "./vm.ts";
 
 /** @throws Error when the module is not a build of the core */
 export function claimsOf(module: Module): Claims {
@@ -55,8 +56,9 @@ export function claimsOf(module: Module): Claims {
       ...psciContracts(core),
       ...recordsContracts(core),
       ...vmContracts(core),
+      ...hostcallContracts(core),
     ],
-    unproved: [],
+    unproved: [...vmUnproved],
     lemmas: [inPlaceLemma(core.m), ...primitiveLemmas(core), ...ticketLockLemmas(module)],
     axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS],
   };

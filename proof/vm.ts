@@ -28,6 +28,7 @@ import {
   sub,
   type Term,
   TRUE,
+  type Unproved,
   ule,
   ult,
   variable,
@@ -646,5 +647,75 @@ export function vmContracts(core: Core): Contract[] {
         return next;
       },
     },
+    {
+      // Ends the VM with this handle, in steps: its vCPUs go at once, its tables region by region, its record last, and each pin of them once.
+      // While a vCPU runs nothing changes.
+      function: "vm/teardownLocked",
+      parameters: ["handle"],
+      given: holdingVms,
+      spec(c) {
+        const [handle] = c.args as [Term];
+        const { before, state } = c;
+        requireVmsAlone(c, m);
+        const slot = extract(7, 0, handle);
+        const result = c.result(64);
+        const is = (number: number) => eq(result, bv(number, 64));
+        const done = is(0);
+        const steps = is(ERESTART);
+        const old = (name: string) => vm(before, slot, name);
+        c.ensure("it is 0 or an error number", or(done, steps, is(ENOENT), is(EBUSY)));
+        c.can("it is gone", done);
+        c.can("there is more to take apart", steps);
+        c.can("there is no such VM", is(ENOENT));
+        c.can("a vCPU is in use", is(EBUSY));
+        const exists = and(ne(slot, bv(0, 8)), ne(old("state"), VmState.FREE), eq(old("handle"), handle));
+        c.ensure("a VM that exists is found", eq(is(ENOENT), not(exists)));
+        c.ensure("a VM without vCPUs is not in use", implies(is(EBUSY), eq(old("state"), VmState.ACTIVE)));
+        const ends = or(done, steps);
+        const key = (address: Term) => extract(31, 3, address);
+        const ofVm = (at: Term) =>
+          or(...["state", "firstVcpu", "vcpus", "cursor"].map((name) => eq(at, key(vmField(m, slot, name)))));
+        const ofVcpu = (at: Term) => {
+          const index = extract(13, 4, at);
+          return and(
+            eq(at, key(vcpuField(m, index, "hva"))),
+            ne(vcpu(before, index, "hva"), bv(0, 64)),
+            eq(vcpu(before, index, "vm"), zext(vmAt(m, slot), 64)),
+          );
+        };
+        c.havoc("linear", (at) => and(ends, or(ofVm(at), ofVcpu(at))));
+        for (const name of ["vcpuRank", "vcpuAtRank"] as const) c.havoc(name, () => ends);
+        c.ensureAll("its vCPUs are gone", "linear", (at, now) =>
+          implies(and(ends, ofVcpu(at)), eq(read(now, "linear", at), bv(0, 64))),
+        );
+        c.ensureAll("other vCPUs keep their places", "vcpuRank", (index, now) =>
+          or(
+            eq(vcpu(now, index, "hva"), bv(0, 64)),
+            eq(read(now, "vcpuRank", index), read(before, "vcpuRank", index)),
+          ),
+        );
+        c.ensureAll("other VMs keep their lists", "vcpuAtRank", (at, now) =>
+          or(eq(extract(23, 16, at), slot), eq(read(now, "vcpuAtRank", at), read(before, "vcpuAtRank", at))),
+        );
+        const at = (name: string) => vm(state, slot, name);
+        c.ensure(
+          "it has no vCPU",
+          implies(ends, and(eq(at("firstVcpu"), bv(0, 64)), eq(at("vcpus"), bv(0, 64)))),
+        );
+        c.ensure("it is dying", implies(steps, eq(at("state"), VmState.DYING)));
+        c.ensure("its slot is free", implies(done, eq(at("state"), VmState.FREE)));
+        write(state, "alive", slot, bv(0, 1), done);
+        letsGo(c);
+        return result;
+      },
+    },
   ];
 }
+
+export const vmUnproved: Unproved[] = [
+  {
+    function: "vm/teardownLocked",
+    reason:
+      "that the root is empty at the end needs a promise of dismantle about root entries, and an invariant that no entry lies outside a VM's range",
+  },
+];

@@ -1,0 +1,108 @@
+/** Calls of the host: each does what it is for and answers in x0 and x1; what the core does not know is not supported. */
+import {
+  and,
+  band,
+  bv,
+  type Clause,
+  type Contract,
+  concat,
+  eq,
+  extract,
+  implies,
+  ite,
+  lshr,
+  ne,
+  not,
+  or,
+  sub,
+  type Term,
+  TRUE,
+  ule,
+  ult,
+} from "../microv/index.ts";
+import { constants } from "./layout.ts";
+import { holdingNothing, letsGo } from "./lock.ts";
+import { cpuField, hostKey, hostReg, setHostReg, thisCpu } from "./percpu.ts";
+import type { Core } from "./theory.ts";
+import { requireNothingHeld } from "./vm.ts";
+
+const call = constants("hostcall.ts", "Call", 64);
+const MASK = (1n << 64n) - 1n;
+
+export function hostcallContracts({ m, registers }: Core): Contract[] {
+  const x = (c: Clause, n: number) => hostReg(c.before, m, n);
+  /** The host makes its call once more, if `condition`, with `progress` (32 bits) to go on from. */
+  const again = (c: Clause, progress: Term, condition: Term = TRUE) => {
+    const elr = registers.get(c.before, "elr_el2");
+    setHostReg(c.state, m, 0, concat(progress, extract(31, 0, x(c, 0))), condition);
+    registers.set(c.state, "elr_el2", sub(elr, bv(4, 64)), condition);
+  };
+  return [
+    {
+      // Lets the host make its call once more.
+      function: "hostcall/restart",
+      parameters: ["cpu", "progress"],
+      forms: { 0: thisCpu(m) },
+      spec: (c) => again(c, extract(31, 0, c.args[1] as Term)),
+    },
+    {
+      // Takes back a range of a VM's mappings, a step a call: x0 is 0 at the end, or says how far it got.
+      function: "hostcall/flush",
+      parameters: ["cpu", "mmuVa", "start", "end"],
+      forms: { 0: thisCpu(m) },
+      given: holdingNothing,
+      spec(c) {
+        requireNothingHeld(c);
+        letsGo(c);
+        const done = c.choose("it is done", 0, (after) =>
+          eq(registers.get(after, "elr_el2"), registers.get(c.before, "elr_el2")),
+        );
+        const progress = c.choose("progress", 32, (after) => extract(63, 32, hostReg(after, m, 0)));
+        setHostReg(c.state, m, 0, bv(0, 64), done);
+        again(c, progress, not(done));
+        c.can("it is done", done);
+        c.can("it goes on", not(done));
+      },
+    },
+    {
+      // The calls that set up, account or end. 0, with nothing changed, for any other.
+      function: "hostcall/manage",
+      parameters: ["cpu", "call"],
+      forms: { 0: thisCpu(m) },
+      given: holdingNothing,
+      spec(c) {
+        const number = c.args[1] as Term;
+        const { before, state } = c;
+        requireNothingHeld(c);
+        letsGo(c);
+        const is = (name: string) => eq(number, call(name));
+        const known = or(ule(number, call("HOST_UNSHARE_HYP")), is("VCPU_INIT_TRAPS"), ...LIFE.map(is));
+        const restarts = c.choose("it restarts", 0, (after) =>
+          ne(registers.get(after, "elr_el2"), registers.get(before, "elr_el2")),
+        );
+        c.ensure("only the end of a VM takes steps", implies(restarts, is("TEARDOWN_VM")));
+        const answered = and(known, not(restarts));
+        c.havoc("linear", (key) => and(answered, eq(key, hostKey(m, 1))));
+        setHostReg(state, m, 0, bv(0, 64), answered);
+        again(c, bv(0, 32), restarts);
+        const x1 = hostReg(state, m, 1);
+        const answers = (name: string, value: Term) =>
+          c.ensure(`${name} is answered`, implies(is(name), eq(x1, value)));
+        answers("GET_MDCR_EL2", cpuField(before, m, "hostMdcr"));
+        answers("VGIC_GET_GIC_CONFIG", registers.get(before, "ich_vtr_el2"));
+        answers("CREATE_PRIVATE_MAPPING", bv(-12, 64));
+        const isLr = (n: number) =>
+          and(is("VGIC_INIT_LRS"), ule(bv(n, 64), cpuField(before, m, "lastListRegister")));
+        for (let n = 0; n < 16; n++) registers.set(state, `ich_lr${n}_el2`, bv(0, 64), isLr(n));
+        c.can("the call is none of these", not(known));
+        c.can("the call is made again", restarts);
+        c.can("a VM is announced", and(is("INIT_VM"), eq(extract(63, 63, x1), bv(0, 1))));
+        c.can("a VM is refused", and(is("INIT_VM"), eq(extract(63, 63, x1), bv(1, 1))));
+        return ite(known, bv(1, 32), bv(0, 32));
+      },
+    },
+  ];
+}
+
+/** Calls that make or end VMs and vCPUs. */
+const LIFE = ["INIT_VM", "INIT_VCPU", "TEARDOWN_VM"];
