@@ -1,27 +1,40 @@
 /** Traps from a guest: what it is given, and what the host is told. */
 import {
+  and,
   bv,
+  type Clause,
   type Contract,
   concat,
+  copyState,
   eq,
   extract,
   implies,
   ite,
+  Memory,
+  not,
+  or,
+  type State,
   type Term,
   ult,
   zext,
 } from "../microv/index.ts";
+import { guestFpLoaded, hasSve } from "./fpsimd.ts";
+import { vcpuField } from "./invariants.ts";
 import { constants } from "./layout.ts";
-import { vcpuIndex } from "./linear.ts";
-import { letGo } from "./lock.ts";
-import { setHostReg, thisCpu } from "./percpu.ts";
+import { requireKvm } from "./lend.ts";
+import { vcpuIndex, vmIndex } from "./linear.ts";
+import { letGo, lockFree, requireFree } from "./lock.ts";
+import type { Registers } from "./machine.ts";
+import { hostReg, setHostReg, thisCpu } from "./percpu.ts";
 import { contextOf, requireVcpu, usesContext } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
+import { type Machine, nothingStale, requireNothingStale, word } from "./state.ts";
 import type { Core } from "./theory.ts";
-import { leaveGuest, requireSve } from "./vcpu.ts";
+import { cptrWithFp, leaveGuest, requireSve, usesVcpu } from "./vcpu.ts";
 
 const kind = constants("guesttrap.ts", "Class", 6);
 const fill = constants("memory.ts", "Fill", 32);
+const exit = constants("vcpu.ts", "Exit", 64);
 
 export const RESUME_HOST = bv(0, 32);
 export const RESUME_GUEST = bv(1, 32);
@@ -48,6 +61,60 @@ export function syndromeFor(status: Term, esr: Term): Term {
   const denied = eq(extract(2, 2, status), bv(1, 1));
   const refused = ite(denied, ofPermission(esr, extract(4, 3, status)), esr);
   return ite(eq(status, fill("READ_ONLY")), ofWrite(esr), refused);
+}
+
+/** Slot of the VM of the vCPU whose record is at `vcpu`. */
+const vmOf = (state: State, m: Machine, vcpu: Term): Term =>
+  vmIndex(extract(31, 0, word(state, vcpuField(m, vcpuIndex(vcpu), "vm"))));
+
+function guestSync(c: Clause, m: Machine, registers: Registers): Term {
+  const vcpu = c.args[1] as Term;
+  const { before, state } = c;
+  requireVcpu(c, m, vcpu);
+  requireSve(c, m, vcpu);
+  requireKvm(c, m, vmOf(before, m, vcpu));
+  requireNothingStale(c);
+  requireFree(c, "rootHeld");
+  const is = (...names: readonly string[]) =>
+    or(...names.map((name) => eq(extract(31, 26, registers.get(before, "esr_el2")), kind(name))));
+  const sve = hasSve(before, m, vcpu);
+  const usesFp = or(is("FP_ASIMD"), and(is("SVE"), sve));
+  const isAbort = is("DATA_ABORT_LOWER", "INSTRUCTION_ABORT_LOWER");
+  const result = c.result(32);
+  const leaves = eq(result, RESUME_HOST);
+  c.ensure("it says who goes on", or(leaves, eq(result, RESUME_GUEST)));
+  c.ensure("a guest that uses FP/SIMD goes on", implies(usesFp, not(leaves)));
+  c.ensure("what is neither that nor an abort is the host's", implies(not(or(usesFp, isAbort)), leaves));
+  c.can("a guest is given its FP/SIMD registers", usesFp);
+  c.can("a guest goes on after an abort", and(isAbort, not(leaves)));
+  c.can("the host is asked about an abort", and(isAbort, leaves));
+  c.can("the host is asked about something else", and(not(isAbort), leaves));
+
+  registers.set(state, "cptr_el2", cptrWithFp(sve), usesFp);
+  guestFpLoaded(c, m, registers, vcpu, usesFp);
+  for (const name of ["root", "unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
+  c.havoc("mapped", (key) => eq(extract(43, 36, key), vmOf(before, m, vcpu)));
+  c.havoc("linear", (key) =>
+    and(isAbort, leaves, eq(key, extract(31, 3, vcpuField(m, vcpuIndex(vcpu), "fault")))),
+  );
+  const code = c.choose("exit code", 64, (after) => zext(extract(1, 0, hostReg(after, m, 1)), 64));
+  c.ensure(
+    "the host is told that the guest trapped, or that it cannot go on",
+    implies(leaves, or(eq(code, exit("TRAP")), and(isAbort, eq(code, exit("ILLEGAL"))))),
+  );
+  const left = copyState(state);
+  answerHost(left, m, registers, vcpu, code);
+  for (const [name, memory] of Object.entries(left.memories))
+    state.memories[name] = Memory.ite(leaves, memory, state.memories[name] as Memory);
+  return result;
+}
+
+/** The guest is left, its vCPU is no longer held, and the host's call is answered. */
+function answerHost(state: State, m: Machine, registers: Registers, vcpu: Term, code: Term): void {
+  const result = leaveGuest(state, m, registers, vcpu, code);
+  letGo(state, m, vcpuIndex(vcpu));
+  setHostReg(state, m, 0, bv(0, 64));
+  setHostReg(state, m, 1, result);
 }
 
 export function guesttrapContracts({ m, registers }: Core): Contract[] {
@@ -81,6 +148,18 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
       spec: (c) => void requireVcpu(c, m, c.args[0] as Term),
     },
     {
+      // A synchronous exception of the guest: it goes on with its FP/SIMD registers or a page more, or the host is asked.
+      function: "guesttrap/guestSync",
+      parameters: ["cpu", "vcpu"],
+      forms: { 0: thisCpu(m), 1: vcpuForm(m) },
+      given: (state) => {
+        nothingStale(state);
+        lockFree("rootHeld")(state);
+      },
+      uses: usesVcpu(m, registers, ([, vcpu]) => vcpu as Term),
+      spec: (c) => guestSync(c, m, registers),
+    },
+    {
       // Leaves the guest, lets go of its vCPU, and answers the host's call.
       function: "guesttrap/exitToHost",
       parameters: ["cpu", "vcpu", "code"],
@@ -89,10 +168,7 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
         const [, vcpu, code] = c.args as [Term, Term, Term];
         requireVcpu(c, m, vcpu);
         requireSve(c, m, vcpu);
-        const result = leaveGuest(c.state, m, registers, vcpu, code);
-        letGo(c.state, m, vcpuIndex(vcpu));
-        setHostReg(c.state, m, 0, bv(0, 64));
-        setHostReg(c.state, m, 1, result);
+        answerHost(c.state, m, registers, vcpu, code);
         return RESUME_HOST;
       },
     },

@@ -31,11 +31,12 @@ import {
 import { type Bits, fieldsIn, maskOf } from "./bits.ts";
 import { debugIsLoaded, hostDebugLoaded, hostDebugSaved, isGuestDebug } from "./debug.ts";
 import { bringBack, hostEl1Loaded, hostEl1Saved, isGuestEl1, putAway } from "./el1.ts";
+import { hostFpLoaded } from "./fpsimd.ts";
 import { sveBytes, vcpuField } from "./invariants.ts";
 import { vcpuIndex } from "./linear.ts";
 import { type Registers, SVE_STATUS_BYTES, sveBytesNow, sveMiddles, vttbrOf } from "./machine.ts";
 import { hostKeysLoaded, hostKeysSaved, KEYS } from "./pauth.ts";
-import { cpuField, cpuKey, has, inArea, isGuestReg, thisCpu } from "./percpu.ts";
+import { cpuField, cpuKey, has, isGuestReg, thisCpu } from "./percpu.ts";
 import {
   contextOf,
   requireContext,
@@ -46,7 +47,7 @@ import {
   usesContext,
 } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
-import { HOST_ROOT, type Machine, read, word, write } from "./state.ts";
+import { HOST_ROOT, type Machine, word, write } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { enterVgic, hostSre, leaveVgic, VGIC_ENTRY } from "./vgic.ts";
 
@@ -138,18 +139,23 @@ const MDCR_TDA = fieldsIn(MDCR, "TDA");
 /** HCRX_EL2 that a guest may have. */
 const HCRX_CHOICE: Bits = { MSCEn: 11, TCR2En: 14 };
 
+/** CPTR_EL2 of a guest that has not used FP/SIMD since its entry. */
 const CPTR: Bits = { RES1: [0, 7], TZ: 8, RES1_9: 9, TFP: 10, TSM: 12, RES1_13: 13, TTA: 20, TAM: 30 };
 const CNTHCTL: Bits = { EL1PCTEN: 0, EL1PCEN: 1 };
 const HSTR: Bits = { T15: 15 };
 /** PMUSERENR_EL0 by which all accesses from EL0 trap to EL2 rather than EL1. */
 const PMUSERENR: Bits = { EN: 0, SW: 1, CR: 2, ER: 3 };
-/** ZCR_ELx.LEN that allows all vector lengths. */
-const ZCR_ALL: Bits = { LEN: [0, 3] };
 const BUFFER_ENABLED = 0;
 
 const mask = (bits: Bits): Term => bv(maskOf(bits), 64);
 const without = (value: Term, bits: Bits): Term => band(value, bnot(mask(bits)));
 const isZero = (value: Term): Term => eq(value, bv(0, 64));
+
+/** CPTR_EL2 of a guest that uses FP/SIMD: no trap of it, nor of SVE if it has that. */
+export function cptrWithFp(sve: Term): Term {
+  const { TFP, TZ, ...rest } = CPTR;
+  return ite(sve, mask(rest), mask({ ...rest, TZ: TZ as number }));
+}
 
 /** Whether HCR_EL2 is a guest's: what it must be, and beyond that what its host may choose, and what its vCPU adds. */
 function isGuestHcr(state: State, m: Machine, vcpu: Term, hcr: Term): Term {
@@ -343,9 +349,6 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
 
 // ----------------------------------------------------------------------------------------------------------------------------- an exit
 
-export const fpIsLoaded = (state: State, m: Machine): Term => not(isZero(cpuField(state, m, "fpLoaded")));
-export const hostImage = (m: Machine): Term => inArea(m, m.layout.constant("HOST_FP"));
-
 /** Demands that the SVE state of a vCPU that has it is held in place. */
 export function requireSve(c: Clause, m: Machine, vcpu: Term): void {
   const record = (name: string) => word(c.before, vcpuField(m, vcpuIndex(vcpu), name));
@@ -373,16 +376,6 @@ export function usesVcpu(m: Machine, registers: Registers, vcpuOf: (args: readon
     sve_save_host: sve,
     sve_load_host: sve,
   };
-}
-
-/** The host's FP/SIMD registers are in the machine. */
-function hostFpLoaded(state: State, m: Machine, registers: Registers, vcpu: Term): void {
-  const loaded = fpIsLoaded(state, m);
-  const sve = and(loaded, not(isZero(word(state, vcpuField(m, vcpuIndex(vcpu), "sveVq")))));
-  registers.set(state, "fp", read(state, "images", hostImage(m)), loaded);
-  bringBack(state, m, registers, "zcr_el1", sve);
-  registers.set(state, "zcr_el2", mask(ZCR_ALL), sve);
-  write(state, "linear", cpuKey(m, "fpLoaded"), bv(0, 64), loaded);
 }
 
 /** `leaveGuest`: what the exit makes of the state, and the exit code. */
