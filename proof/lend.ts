@@ -65,6 +65,7 @@ import {
   rootLocked,
   rootOf,
   Stale,
+  tableStart,
   tlbRoot,
   tree,
   Use,
@@ -573,12 +574,14 @@ function settle(m: Machine): Contract {
 }
 
 /** Where a function puts a leaf of `level`: an entry of the VM's tree that is empty by now. */
-const atEmptyEntry = (level: number): NonNullable<Contract["uses"]> => {
+const atEmptyEntry = (m: Machine, level: number): NonNullable<Contract["uses"]> => {
   const inTree = (call: Call, slot: Term, vm: Term) => {
     known(call, "use", page(slot), tree(vmIndex(vm)));
     known(call, "level", page(slot), bv(level, 2));
   };
   return {
+    // A table of the tree stands where the tables say.
+    pt_read: (call) => call.assume(linked(call.state, m, page(call.args[0] as Term))),
     pt_write: (call, [vm]) => {
       const [slot] = call.args as [Term];
       inTree(call, slot, vm as Term);
@@ -587,9 +590,32 @@ const atEmptyEntry = (level: number): NonNullable<Contract["uses"]> => {
   };
 };
 
+/** The entry of `level` for input page `x` in the tree of `root`, where the tables say that it stands. */
+function entryFor(state: State, root: Term, level: number, x: Term): Term {
+  const at = bv(level, 2);
+  const table = read(state, "position", positionKey(root, at, tableStart(at, zext(x, 37))));
+  return read(state, "pt", concat(table, level === 2 ? extract(17, 9, x) : extract(8, 0, x)));
+}
+
+/** Types of memory that mean the same with and without HCR_EL2.FWB: devices, and non-cacheable (Arm ARM D8.6.6). */
+const keepsType = (type: Term): Term => or(ult(type, bv(4, 4)), eq(type, bv(5, 4)));
+
+/** Whether `entry` maps what `leaf` proposes, or the block of 2 MiB around it: with that permission, and that type or write-back. */
+function asProposed(m: Machine, entry: Term, leaf: Term, level: number): Term {
+  const type = extract(5, 2, leaf);
+  const normal = ite(eq(m.core("forceWriteBack"), bv(0, 64)), bv(0xf, 4), bv(6, 4));
+  const target = level === 2 ? concat(extract(47, 21, leaf), bv(0, 9)) : extract(47, 12, leaf);
+  const parts = [
+    [bv(0, 9), extract(54, 53, leaf), bv(0, 5), target],
+    [bv(0, 1), bv(1, 1), bv(3, 2), extract(7, 6, leaf)],
+    [ite(keepsType(type), type, normal), bv(level === 3 ? 3 : 1, 2)],
+  ];
+  return eq(entry, concat(...parts.flat()));
+}
+
 /** What `lendBlock` and `lendPage` share: they put a leaf of an ordinary VM for `ipa` where nothing is retained. */
-function lends(c: Clause, m: Machine): Term {
-  const [vm, ipa] = c.args as [Term, Term, Term];
+function lends(c: Clause, m: Machine, level: number): Term {
+  const [vm, ipa, leaf] = c.args as [Term, Term, Term];
   const root = theTree(c, m, vm, ipa);
   requireNothingStale(c);
   requireOrdinary(c, m, root);
@@ -602,6 +628,11 @@ function lends(c: Clause, m: Machine): Term {
   staleMeanwhile(c);
   ensureSettled(c, root, page(ipa));
   const is = (code: number) => eq(status, bv(code, 32));
+  const entry = entryFor(c.state, root, level, page(ipa));
+  c.ensure(
+    "what is mapped is what was proposed",
+    implies(is(Fill.MAPPED), asProposed(m, entry, leaf, level)),
+  );
   c.can("it is mapped", is(Fill.MAPPED));
   c.can("it is refused", is(Fill.REFUSED));
   return status;
@@ -614,7 +645,7 @@ function lendBlock(m: Machine): Contract {
     parameters: ["vm", "ipa", "leaf"],
     forms: { 0: vmForm(m) },
     given: givenVm(m, "lendBlock", { ordinary: true }),
-    uses: atEmptyEntry(2),
+    uses: atEmptyEntry(m, 2),
     loops: {
       0: {
         invariant: (now) => ({
@@ -650,7 +681,7 @@ function lendBlock(m: Machine): Contract {
       },
     },
     spec(c) {
-      const status = lends(c, m);
+      const status = lends(c, m, 2);
       c.ensure("it says what became of it", or(...[0, 1, 3].map((code) => eq(status, bv(code, 32)))));
       c.can("it must be mapped page by page", eq(status, bv(Fill.ABSENT, 32)));
       return status;
@@ -665,9 +696,9 @@ function lendPage(m: Machine): Contract {
     parameters: ["vm", "ipa", "leaf"],
     forms: { 0: vmForm(m) },
     given: givenVm(m, "lendPage", { ordinary: true }),
-    uses: atEmptyEntry(3),
+    uses: atEmptyEntry(m, 3),
     spec(c) {
-      const status = lends(c, m);
+      const status = lends(c, m, 3);
       c.ensure("it says what became of it", or(...[0, 3].map((code) => eq(status, bv(code, 32)))));
       return status;
     },
