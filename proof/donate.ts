@@ -34,7 +34,7 @@ import {
 } from "../microv/index.ts";
 import { kvmHeld, ownedByVm, owners, vmField } from "./invariants.ts";
 import { constants } from "./layout.ts";
-import { givenVm, requireCounts, theVm, vmForm } from "./lend.ts";
+import { givenVm, requireCounts, requireKvm, theVm, vmForm } from "./lend.ts";
 import { vmIndex } from "./linear.ts";
 import { lockFree, requireFree } from "./lock.ts";
 import { empty, extendTree, inRange, slotKey } from "./pgtable.ts";
@@ -210,12 +210,37 @@ export function donateContracts({ m }: Core): Contract[] {
         givenVm(m, "fill")(state);
         lockFree("rootHeld")(state);
       },
+      uses: {
+        "memory/proposal": useKvm(m),
+        pt_read: (call: Call, [, ipa]) => {
+          const key = slotKey(call.args[0] as Term);
+          call.assume(agrees(call.state, key, page(ipa as Term)));
+          const pa = call.state.locals[2] as Term;
+          if (call.args[0] === call.state.locals[4]) call.assume(agrees(call.state, key, page(pa)));
+        },
+        "pgtable/clearEntry": (call: Call) => atLevel(call, call.args[0] as Term, HOST_ROOT, 3),
+        page_clean: (call: Call, [, ipa]) => {
+          const [, , pa, , hostSlot, slot] = call.state.locals as Term[];
+          call.assume(agrees(call.state, slotKey(slot as Term), page(ipa as Term)));
+          call.assume(goesDown(call.state, slotKey(hostSlot as Term), page(pa as Term)));
+        },
+        s2page_write: (call: Call) =>
+          call.assume(owners(call.state, m, extract(35, 0, call.args[0] as Term))),
+        pt_write: (call: Call, [vm]) => {
+          const pa = call.args[0] as Term;
+          const slot = vmIndex(vm as Term);
+          known(call, "isPrivate", slot, ONE);
+          atLevel(call, pa, slot, 3);
+          known(call, "pt", slotKey(pa), bv(0, 64));
+        },
+      },
       spec(c) {
         const [vm, ipa] = c.args as [Term, Term];
         const { before, state } = c;
         const slot = theVm(c, m, vm);
         requireNothingStale(c);
         requireFree(c, "rootHeld");
+        requireKvm(c, m, slot);
         const status = c.result(32);
         const isDenied = and(eq(extract(31, 5, status), bv(0, 27)), eq(extract(2, 0, status), bv(4, 3)));
         for (const name of ["root", "unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
@@ -295,10 +320,10 @@ function givenPrivate(m: Machine, name: string): (state: State) => void {
   };
 }
 
-/** Shows that an entry is one of level 2 in the tree of `root`. */
-function atLevel2(call: Call, slot: Term, root: Term): void {
+/** Shows that an entry is one of the level in the tree of `root`. */
+function atLevel(call: Call, slot: Term, root: Term, level: number): void {
   known(call, "use", page(slot), tree(root));
-  known(call, "level", page(slot), bv(2, 2));
+  known(call, "level", page(slot), bv(level, 2));
 }
 
 /** A loop over the 512 pages of a block, counted by local `count`. */
@@ -325,11 +350,11 @@ function donateBlock(m: Machine): Contract {
         known(call, "use", page(call.args[0] as Term), tree(HOST_ROOT));
         known(call, "level", page(call.args[0] as Term), bv(3, 2));
       },
-      "pgtable/clearEntry": (call: Call) => atLevel2(call, call.args[0] as Term, HOST_ROOT),
+      "pgtable/clearEntry": (call: Call) => atLevel(call, call.args[0] as Term, HOST_ROOT, 2),
       pt_write: (call: Call, [vm]) => {
         const [pa, entry] = call.args as [Term, Term];
         const isTable = extract(1, 1, entry) === ONE;
-        atLevel2(call, pa, isTable ? HOST_ROOT : vmIndex(vm as Term));
+        atLevel(call, pa, isTable ? HOST_ROOT : vmIndex(vm as Term), 2);
         known(call, "pt", slotKey(pa), bv(0, 64));
         if (isTable) known(call, "use", page(entry), Use.TAKEN);
       },
