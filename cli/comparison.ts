@@ -1,4 +1,4 @@
-import type { VmMode } from "../boot/core.ts";
+import type { Core, VmMode } from "../boot/core.ts";
 import type { StoryEvent } from "../boot/story.ts";
 import type { HostEnd } from "../boot/system.ts";
 import { colours } from "./colours.ts";
@@ -11,7 +11,9 @@ export type EventOf<Name extends StoryEvent["event"]> = Extract<StoryEvent, { ev
 export interface Told {
   readonly core: "on" | "off";
   readonly vms: VmMode;
-  readonly end: HostEnd;
+  readonly end: Pick<HostEnd, "reason" | "detail" | "seconds"> & {
+    readonly core: Pick<Core, "wasmSha256"> | undefined;
+  };
   readonly host: EventOf<"host"> | undefined;
   readonly guests: readonly EventOf<"guest">[];
   readonly attacks: readonly EventOf<"attack">[];
@@ -19,6 +21,23 @@ export interface Told {
   readonly failedSteps: readonly string[];
   /** The end of its console, to show when something failed. */
   readonly console: string;
+}
+
+/** What a host reported, by kind. */
+export function reportsIn(
+  events: readonly StoryEvent[],
+): Pick<Told, "host" | "guests" | "attacks" | "checks" | "failedSteps"> {
+  const all = <Name extends StoryEvent["event"]>(name: Name) =>
+    events.filter((event): event is EventOf<Name> => event.event === name);
+  return {
+    host: all("host")[0],
+    guests: all("guest"),
+    attacks: all("attack"),
+    checks: all("check"),
+    failedSteps: all("step-ended")
+      .filter(({ status }) => status !== 0)
+      .map(({ name }) => name),
+  };
 }
 
 /** A host by its hypervisor, for people. */
@@ -80,7 +99,8 @@ export function complaint(told: Told): string {
   const how = [`${end.reason}${end.detail ? ` (${end.detail})` : ""}${steps}`, ...breaches(told)].join(
     "\n  ",
   );
-  return `corevisor: ${title(core)}: ${how}\nIts console ended:\n${console}`;
+  const said = console === "" ? "" : `\nIts console ended:\n${console}`;
+  return `corevisor: ${title(core)}: ${how}${said}`;
 }
 
 /** The JSON that scripts rely on. The host and guests are those on the core, where both were booted. */

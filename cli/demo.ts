@@ -1,6 +1,9 @@
 import { Command, Option } from "commander";
 import type { VmMode } from "../boot/core.ts";
+import { BootError } from "../boot/error.ts";
+import { hostInitramfs } from "../boot/initramfs.ts";
 import type { Job } from "../boot/job.ts";
+import { fetchKernel } from "../boot/kernel.ts";
 import type { StoryEvent } from "../boot/story.ts";
 import { bootHost } from "../boot/system.ts";
 import { openTools, type Tools } from "../boot/tools.ts";
@@ -8,10 +11,10 @@ import { buildGuests } from "../guests/build.ts";
 import {
   allGood,
   complaint,
-  type EventOf,
   isGood,
   lostReports,
   report,
+  reportsIn,
   summary,
   type Told,
   title,
@@ -19,6 +22,7 @@ import {
 import { Status } from "./exit.ts";
 import type { CommandContext } from "./main.ts";
 import { machineOptions } from "./options.ts";
+import { cannotTell, tellInProcess } from "./processdemo.ts";
 
 /** What the host does in the demo: steps of its /init, see boot/scripts and guests/scripts. */
 const steps = ["info", "guest:2:stock", "attack:2"];
@@ -26,7 +30,9 @@ const steps = ["info", "guest:2:stock", "attack:2"];
 /** Longest time that one host may take, seconds. */
 const limit = 300;
 
-interface DemoFlags {
+export interface DemoFlags {
+  /** Undefined: QEMU's, or the one in process where there is none. */
+  machine?: "qemu" | "process";
   core: "on" | "off" | "both";
   vms: VmMode;
   cpus: number;
@@ -41,6 +47,12 @@ export function demoCommand(context: CommandContext): Command {
   return new Command("demo")
     .description(
       "boot a stock Debian host with its own KVM and on the core, run and attack its VMs, and compare",
+    )
+    .addOption(
+      new Option(
+        "--machine <qemu|process>",
+        "QEMU's, or ours in this process: seconds, no download, host and VMs are scripted (default: qemu, or process where it cannot be had)",
+      ).choices(["qemu", "process"]),
     )
     .addOption(
       new Option("--core <on|off|both>", "which of the two hosts to boot")
@@ -60,31 +72,85 @@ export function demoCommand(context: CommandContext): Command {
     .addHelpText(
       "after",
       "\nAn ordinary VM is the host's own: on the core too, the host reads and writes it, and the demo says so." +
+        "\nThe machine in process has only the host on the core, with private VMs and as much memory as its story needs." +
         "\nExit status: 0 all went as it should, 1 something failed, 2 bad input or something missing.",
     )
-    .action(async (flags: DemoFlags) => context.finish(await demo(context, flags)));
+    .action(async (flags: DemoFlags, command: Command) => {
+      // The ways in which the machine in process cannot be as it was asked for.
+      const memory = command.getOptionValueSource("memory") === "cli";
+      context.finish(await demo(context, flags, cannotTell(flags, memory)));
+    });
 }
 
-async function demo(context: CommandContext, flags: DemoFlags): Promise<number> {
+async function demo(
+  context: CommandContext,
+  flags: DemoFlags,
+  notInProcess: BootError | undefined,
+): Promise<number> {
   const { progress } = context;
   const begin = performance.now();
-  const job = await context.openJob();
-  const tools = openTools(job);
-  const told: Told[] = [];
-  for (const core of flags.core === "both" ? (["off", "on"] as const) : [flags.core]) {
-    told.push(await tell(job, tools, flags, core));
-    progress.done(
-      `${title(core)}: ${told.at(-1)?.end.reason} after ${told.at(-1)?.end.seconds.toFixed(1)} s`,
-    );
-  }
+  const { told, machine, fallback } = await tellAll(context, flags, notInProcess);
   const seconds = (performance.now() - begin) / 1000;
   progress.stop();
   for (const one of told) if (!isGood(one)) process.stderr.write(`${complaint(one)}\n`);
   for (const name of lostReports(told))
     process.stderr.write(`corevisor: ${title("on")} did not report: ${name}\n`);
-  if (flags.json) context.print(report(told, seconds));
+  if (flags.json) context.print({ ...report(told, seconds), machine, fallback: fallback ?? null });
   else process.stdout.write(summary(told, seconds));
+  if (machine === "process" && !flags.json)
+    process.stdout.write(
+      "told by the machine in process: the core's WebAssembly is the one that boots, host and VMs are scripted\n",
+    );
   return allGood(told) ? Status.OK : Status.FAILED;
+}
+
+interface Telling {
+  readonly told: readonly Told[];
+  readonly machine: "qemu" | "process";
+  /** Why it is not QEMU's, where nobody asked for the other. */
+  readonly fallback?: string;
+}
+
+/** Tells the story in QEMU's machine if all it needs is here or can be fetched, else, and where asked, in the one in process. */
+async function tellAll(
+  context: CommandContext,
+  flags: DemoFlags,
+  notInProcess: BootError | undefined,
+): Promise<Telling> {
+  const { progress } = context;
+  if (flags.machine === "process") {
+    if (notInProcess) throw notInProcess;
+    return { machine: "process", told: [await tellInProcess(flags, progress.onProgress)] };
+  }
+  const job = await context.openJob();
+  const tools = openTools(job);
+  try {
+    await prepare(job, tools);
+  } catch (error) {
+    if (!(error instanceof BootError) || flags.machine === "qemu" || notInProcess) throw error;
+    progress.stop();
+    process.stderr.write(`corevisor: ${error.message}\n`);
+    process.stderr.write("corevisor: falling back to the machine in process, which needs no download\n");
+    const told = [await tellInProcess(flags, progress.onProgress)];
+    return { machine: "process", told, fallback: error.message };
+  }
+  const told: Told[] = [];
+  for (const core of flags.core === "both" ? (["off", "on"] as const) : [flags.core]) {
+    const one = await tell(job, tools, flags, core);
+    told.push(one);
+    progress.done(`${title(core)}: ${one.end.reason} after ${one.end.seconds.toFixed(1)} s`);
+  }
+  return { machine: "qemu", told };
+}
+
+/**
+ * Gets everything that does not depend on which machine is booted: QEMU, a compiler, a kernel and what the host runs.
+ * @throws BootError when something is not to be had
+ */
+async function prepare(job: Job, tools: Tools): Promise<void> {
+  await tools.qemu();
+  await fetchKernel(job);
+  await hostInitramfs(job, tools, (await buildGuests(job, tools)).attack);
 }
 
 /** Boots one host and listens to it. */
@@ -112,21 +178,7 @@ async function tell(job: Job, tools: Tools, flags: DemoFlags, core: "on" | "off"
         job.onProgress({ stage: `${title(core)}: ${event.name}: ${event.result}` });
     },
   });
-  const all = <Name extends StoryEvent["event"]>(name: Name) =>
-    events.filter((event): event is EventOf<Name> => event.event === name);
-  return {
-    core,
-    vms: flags.vms,
-    end,
-    host: all("host")[0],
-    guests: all("guest"),
-    attacks: all("attack"),
-    checks: all("check"),
-    failedSteps: all("step-ended")
-      .filter(({ status }) => status !== 0)
-      .map(({ name }) => name),
-    console: tail,
-  };
+  return { core, vms: flags.vms, end, ...reportsIn(events), console: tail };
 }
 
 function stepTitle(name: string): string {

@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { hasEnded, sampleImage, temporaryFolder } from "../../boot/test/samples.ts";
+import { cannotTell } from "../processdemo.ts";
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -218,6 +219,71 @@ describe("corevisor run", () => {
     const [status] = await once(child, "exit");
     assert.equal(status, 141);
     assert.ok(hasEnded(Number(await readFile(PIDFILE, "utf8"))));
+  });
+});
+
+describe("corevisor demo in process", () => {
+  const shape = (stdout: string) => {
+    const { ok, machine, host, kcore, guests, attacks, fallback } = lastJson(stdout);
+    assert.deepEqual([ok, machine], [true, "process"]);
+    assert.deepEqual(host, { kernel: "scripted", kvmMode: "protected", cpus: 2 });
+    assert.match(kcore.wasmSha256, /^[0-9a-f]{64}$/);
+    assert.equal(typeof kcore.proved, "boolean");
+    assert.deepEqual(guests, [
+      { kind: "ordinary", vcpus: 2, booted: true, poweredOff: true },
+      { kind: "private", vcpus: 2, booted: true, poweredOff: true },
+    ]);
+    assert.ok(attacks.length > 20);
+    for (const { stock, corevisor } of attacks) assert.deepEqual([stock, corevisor], [null, "refused"]);
+    return fallback;
+  };
+  const withoutTools = { PATH: "/nonexistent", COREVISOR_CACHE: join(root, ".cache") };
+
+  it("tells the story without QEMU, a compiler or a kernel", async (test) => {
+    const { run } = await workshop(test);
+    const { status, stdout } = await run(["demo", "--machine", "process", "--json"], withoutTools);
+    assert.equal(status, 0);
+    assert.equal(shape(stdout), null);
+    const plain = await run(["demo", "--machine", "process"], withoutTools);
+    assert.match(plain.stdout, /^read the core by the kernel's own map +refused$/m);
+    assert.match(plain.stdout, /host and VMs are scripted\n$/);
+  });
+
+  it("is what the demo falls back to, saying so, when nobody asked for QEMU", async (test) => {
+    const { run, folder } = await workshop(test);
+    const bare = { ...withoutTools, COREVISOR_CACHE: join(folder, "cache") };
+    const { status, stdout, stderr } = await run(["demo", "--json"], bare);
+    assert.equal(status, 0, stderr);
+    assert.match(shape(stdout), /^qemu-system-aarch64 is not on PATH; /);
+    assert.match(stderr, /qemu-system-aarch64 is not on PATH; .*\n.*falling back to the machine in process/);
+    for (const asked of [
+      ["--machine", "qemu"],
+      ["--core", "off"],
+    ]) {
+      const refused = await run(["demo", "--json", ...asked], bare);
+      assert.equal(refused.status, 2, asked.join(" "));
+      assert.match(lastJson(refused.stdout).error, /^qemu-system-aarch64 is not on PATH/);
+    }
+  });
+
+  it("refuses what its machine cannot be", async (test) => {
+    const usual = { core: "both", vms: "private", cpus: 2, cpu: "cortex-a76" } as const;
+    assert.equal(cannotTell(usual, false), undefined);
+    for (const other of [
+      { core: "off" },
+      { vms: "ordinary" },
+      { cpus: 1 },
+      { cpus: 65 },
+      { cpu: "host" },
+    ] as const)
+      assert.match(
+        cannotTell({ ...usual, ...other }, false)?.message ?? "",
+        new RegExp(`cannot do --${Object.keys(other)}.*--machine qemu$`),
+      );
+    const { run } = await workshop(test);
+    const { status, stderr } = await run(["demo", "--machine", "process", "--memory", "1G"]);
+    assert.equal(status, 2);
+    assert.match(stderr, /^corevisor: the machine in process cannot do --memory.*\n$/);
   });
 });
 

@@ -18,19 +18,7 @@ function told(core: "on" | "off", changes: Partial<Told> = {}): Told {
     end: {
       reason: "poweroff",
       seconds: 12,
-      ok: true,
-      release: "6.12.1",
-      core: onCore
-        ? {
-            image: new Uint8Array(),
-            wasmSha256: "ab".repeat(32),
-            symbols: new Map(),
-            constants: { TRACE_EVENTS: 0, TRACE_EVENT_SIZE: 0, MAX_CPUS: 8 },
-            elf: "",
-          }
-        : undefined,
-      events: [],
-      corePanic: undefined,
+      core: onCore ? { wasmSha256: "ab".repeat(32) } : undefined,
     },
     host: {
       event: "host",
@@ -92,6 +80,15 @@ describe("a host of the demo", () => {
     assert.match(complaint(told("on", { checks })), /does not hold: its pages read zero \(0 words\)/);
     const attacks = told("on").attacks.filter(({ target }) => target === "vm");
     assert.equal(isGood(told("on", { attacks })), false);
+  });
+
+  it("is not good when the core ends the story, and the complaint says why, without a console where there is none", () => {
+    const panicked = told("on", {
+      end: { ...told("on").end, reason: "panic", detail: "owners: page 7 has none" },
+      console: "",
+    });
+    assert.equal(isGood(panicked), false);
+    assert.match(complaint(panicked), /: panic \(owners: page 7 has none\)$/);
   });
 
   it("may do with ordinary VMs as it likes, but not with the core", () => {
