@@ -1,7 +1,6 @@
 /** Calls of the host: each does what it is for and answers in x0 and x1; what the core does not know is not supported. */
 import {
   and,
-  band,
   bv,
   type Clause,
   type Contract,
@@ -10,7 +9,6 @@ import {
   extract,
   implies,
   ite,
-  lshr,
   ne,
   not,
   or,
@@ -18,16 +16,21 @@ import {
   type Term,
   TRUE,
   ule,
-  ult,
 } from "../microv/index.ts";
+import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
+import { vcpuField } from "./invariants.ts";
 import { constants } from "./layout.ts";
-import { holdingNothing, letsGo } from "./lock.ts";
-import { cpuField, hostKey, hostReg, setHostReg, thisCpu } from "./percpu.ts";
+import { isBootField } from "./linear.ts";
+import { holdingNothing, holdRecord, letsGo } from "./lock.ts";
+import { cpuField, cpuKey, hostKey, hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
+import { vcpuAt } from "./records.ts";
+import { word } from "./state.ts";
 import type { Core } from "./theory.ts";
+import { guestRuns, hostRuns } from "./vcpu.ts";
 import { requireNothingHeld } from "./vm.ts";
 
+const exit = constants("vcpu.ts", "Exit", 64);
 const call = constants("hostcall.ts", "Call", 64);
-const MASK = (1n << 64n) - 1n;
 
 export function hostcallContracts({ m, registers }: Core): Contract[] {
   const x = (c: Clause, n: number) => hostReg(c.before, m, n);
@@ -36,6 +39,42 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
     const elr = registers.get(c.before, "elr_el2");
     setHostReg(c.state, m, 0, concat(progress, extract(31, 0, x(c, 0))), condition);
     registers.set(c.state, "elr_el2", sub(elr, bv(4, 64)), condition);
+  };
+  /** What becomes of the state when the host runs a vCPU, if `condition`. The result is where to go on. */
+  const runs = (c: Clause, condition: Term): Term => {
+    const { before, state } = c;
+    c.require("the host runs", hostRuns(before, m, registers));
+    const result = c.result(32);
+    const entered = and(condition, eq(result, RESUME_GUEST));
+    const refused = and(condition, eq(result, RESUME_HOST));
+    c.ensure("it says where to go on", or(eq(result, RESUME_GUEST), eq(result, RESUME_HOST)));
+    c.can("the guest goes on", entered);
+    c.can("the host goes on", refused);
+    letsGo(c);
+    const index = c.choose("vCPU", 10, (after) => extract(16, 7, cpuField(after, m, "running")));
+    holdRecord(c, m, index, entered);
+    c.havoc("registers", () => entered);
+    const inArea = (key: Term) => eq(extract(28, 9, key), extract(31, 12, m.area));
+    c.havoc("linear", (key) =>
+      and(entered, inArea(key), not(isBootField(concat(key, bv(0, 3)))), not(isHostReg(m, key))),
+    );
+    c.havoc("linear", (key) => and(condition, eq(key, cpuKey(m, "lastVcpu"))));
+    setHostReg(state, m, 0, bv(0, 64), condition);
+    const code = c.choose("code", 64, (after) => hostReg(after, m, 1));
+    setHostReg(state, m, 1, code, refused);
+    c.ensure(
+      "a refusal has its code",
+      implies(refused, or(eq(code, exit("TRAP")), eq(code, exit("ILLEGAL")))),
+    );
+    c.can("the host is to resolve a fault", and(refused, eq(code, exit("TRAP"))));
+    c.can("it fails", and(refused, eq(code, exit("ILLEGAL"))));
+    const vcpu = vcpuAt(m, index);
+    c.ensure("the guest's context is in the machine", implies(entered, guestRuns(state, m, registers, vcpu)));
+    c.ensure(
+      "it is the vCPU that the host names",
+      implies(entered, and(ne(x(c, 1), bv(0, 64)), eq(word(state, vcpuField(m, index, "hva")), x(c, 1)))),
+    );
+    return result;
   };
   return [
     {
@@ -99,6 +138,18 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
         c.can("a VM is announced", and(is("INIT_VM"), eq(extract(63, 63, x1), bv(0, 1))));
         c.can("a VM is refused", and(is("INIT_VM"), eq(extract(63, 63, x1), bv(1, 1))));
         return ite(known, bv(1, 32), bv(0, 32));
+      },
+    },
+    {
+      // Runs a vCPU: the guest is in the machine, its vCPU held, the host's registers put away; or x1 says why not, and nothing else changed
+      // but what is noted of the fault that the host was asked to resolve.
+      function: "hostcall/vcpuRun",
+      parameters: ["cpu"],
+      forms: { 0: thisCpu(m) },
+      given: holdingNothing,
+      spec(c) {
+        requireNothingHeld(c);
+        return runs(c, TRUE);
       },
     },
   ];

@@ -2,7 +2,7 @@
 import { type Contract, extract, type Term } from "../microv/index.ts";
 import { vcpuField, vmField } from "./invariants.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
-import type { Machine } from "./state.ts";
+import { holds, type Machine, word } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 /** The record of VM `slot` (8 bits), and vCPU record `index` (10 bits). */
@@ -38,6 +38,17 @@ export function recordsContracts({ m }: Core): Contract[] {
       function: "records/vcpuOf",
       parameters: ["address"],
       spec: (c) => vcpuAt(m, vcpuIndex(c.args[0] as Term)),
+    },
+    {
+      // The record of a vCPU's VM, while the vCPU is held.
+      function: "records/vmOf",
+      parameters: ["vcpu"],
+      forms: { 0: vcpuForm(m) },
+      spec(c) {
+        const index = vcpuIndex(c.args[0] as Term);
+        c.require("the vCPU is held", holds(c.before, "vcpuHeld", index));
+        return vmAt(m, vmIndex(extract(31, 0, word(c.before, vcpuField(m, index, "vm")))));
+      },
     },
   ];
 }
