@@ -520,7 +520,7 @@ export function functionProblem(
     clause.goals.push({ name: "it does not return", path: outcome.state.path, goal: FALSE });
   return {
     name: contract.function,
-    hypotheses: [...(contract.founding ? [] : theory.hypotheses), ...clause.hypotheses, ...executor.facts],
+    hypotheses: [...(contract.founding ? [] : theory.hypotheses), ...clause.hypotheses],
     entryFacts: [
       ...granted.map((invariant) => ({
         memory: invariant.memory,
@@ -529,7 +529,10 @@ export function functionProblem(
       ...clause.entryFacts,
       ...facts,
     ],
-    goals: [...executor.obligations, ...clause.goals],
+    goals: [
+      ...executor.obligations.map((one) => ({ ...one, given: executor.facts.slice(0, one.known) })),
+      ...clause.goals.map((goal) => ({ ...goal, given: executor.facts })),
+    ],
     execution,
     executed: [...executed],
   };

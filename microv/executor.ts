@@ -67,7 +67,7 @@ const UNDECIDED_ITERATIONS = 64;
 export class Executor {
   readonly module: Module;
   readonly obligations: Obligation[] = [];
-  /** What models granted and loop specifications state of arbitrary iterations: hypotheses of every obligation. */
+  /** What models granted and loop specifications state of arbitrary iterations, in order: hypotheses of the obligations that come later. */
   readonly facts: Term[] = [];
   /** Demands of wasm itself that were evident, hence are not among the obligations. */
   evident = 0;
@@ -238,6 +238,7 @@ export class Executor {
       function: this.frames.at(-1)?.func.name ?? "",
       path: state.path,
       goal,
+      known: this.facts.length,
       offset: at.offset,
       where: this.where(at.offset),
     };

@@ -20,6 +20,8 @@ export interface Obligation {
   readonly function: string;
   readonly path: Term;
   readonly goal: Term;
+  /** How many of the executor's facts had been granted before: a later one, such as what the call promises that demands this, proves nothing about it. */
+  readonly known: number;
   /** Byte of the instruction, and its source line. */
   readonly offset: number;
   readonly where: string;

@@ -22,6 +22,8 @@ export interface Goal {
   readonly name: string;
   readonly path: Term;
   readonly goal: Term;
+  /** Hypotheses of this goal alone. */
+  readonly given?: readonly Term[];
   /** Where it arises, as `file:line`. */
   readonly where?: string;
   /** False when the path is expected to be impossible, as that of a trap: reachability is not asked then. */
@@ -174,26 +176,49 @@ function tasksOf(problem: Problem): Task[] {
 /** Models found so far: often one of them answers a question about reachability without a solver. */
 type Witnesses = Map<Problem, Model[]>;
 
-/** The question whether the hypotheses and `formula` can hold together, with `rounds` rounds of entry facts. */
-function queryFor(problem: Problem, formula: Term, rounds: number): { query: Query; complete: boolean } {
-  const formulas = [...problem.hypotheses, formula];
+/**
+ * The question whether the hypotheses can hold together with what `formula` says of one of the goals, with `rounds` rounds of entry
+ * facts.
+ */
+function queryFor(
+  problem: Problem,
+  goals: readonly Goal[],
+  formula: (goal: Goal) => Term,
+  rounds: number,
+): { query: Query; complete: boolean } {
+  const shared = commonHypotheses(goals);
+  const own = ({ given = [] }: Goal) => given.filter((fact) => !shared.has(fact));
+  const some = or(...goals.map((goal) => and(formula(goal), ...own(goal))));
+  const formulas = [...problem.hypotheses, ...shared, some];
   const { instances, complete } = instantiate(formulas, problem.entryFacts ?? [], rounds);
   return { query: new Query([...formulas, ...instances]), complete };
 }
 
+/** The hypotheses that each of the goals has of its own. */
+function commonHypotheses(goals: readonly Goal[]): Set<Term> {
+  const [first, ...others] = goals.map(({ given = [] }) => given);
+  let shared = new Set(first);
+  for (const given of others) {
+    const set = new Set(given);
+    shared = new Set([...shared].filter((fact) => set.has(fact)));
+  }
+  return shared;
+}
+
+const failure = (goal: Goal): Term => and(goal.path, not(goal.goal));
+
 async function refute(task: Task, investigator: Investigator, rounds: number): Promise<Finding> {
-  const counterexample = or(...task.goals.map((g) => and(g.path, not(g.goal))));
-  if (counterexample === FALSE) return { status: "unsat", solver: "simplifier", certified: true };
+  const open = task.goals.filter((goal) => failure(goal) !== FALSE);
+  if (open.length === 0) return { status: "unsat", solver: "simplifier", certified: true };
   for (let round = 1; ; round++) {
-    const { query, complete } = queryFor(task.problem, counterexample, round);
+    const { query, complete } = queryFor(task.problem, open, failure, round);
     const finding = await investigator.ask(query);
     if (finding.status !== "sat" || complete || round >= rounds) return finding;
   }
 }
 
 async function reach(task: Task, investigator: Investigator, witnesses: Witnesses): Promise<Finding> {
-  const path = or(...task.goals.map((g) => g.path));
-  const { query } = queryFor(task.problem, path, 1);
+  const { query } = queryFor(task.problem, task.goals, (goal) => goal.path, 1);
   const known = witnesses.get(task.problem) ?? [];
   witnesses.set(task.problem, known);
   const witness = known.find((model) => query.satisfiedBy(model));
@@ -221,7 +246,7 @@ async function work(
     return { ...common(finding.solver), status: "unknown", reason: finding.reason };
   if (finding.status === "sat") {
     const evaluator = new Evaluator(finding.model);
-    const goal = task.goals.find((g) => evaluator.holds(and(g.path, not(g.goal)))) as Goal;
+    const goal = task.goals.find((g) => evaluator.holds(and(failure(g), ...(g.given ?? [])))) as Goal;
     return { ...common(finding.solver), status: "failed", model: finding.model, goal };
   }
   const { certified } = finding;
