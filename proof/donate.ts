@@ -209,6 +209,7 @@ export function donateContracts({ m }: Core): Contract[] {
       given: (state) => {
         givenVm(m, "fill")(state);
         lockFree("rootHeld")(state);
+        write(state, "vmHeld", vmIndex(variable("fill.vm", 32)), ONE);
       },
       uses: {
         "memory/proposal": useKvm(m),
@@ -240,6 +241,7 @@ export function donateContracts({ m }: Core): Contract[] {
         const slot = theVm(c, m, vm);
         requireNothingStale(c);
         requireFree(c, "rootHeld");
+        c.require("a vCPU of the VM is held", holds(before, "vmHeld", slot));
         requireKvm(c, m, slot);
         const status = c.result(32);
         const isDenied = and(eq(extract(31, 5, status), bv(0, 27)), eq(extract(2, 0, status), bv(4, 3)));

@@ -87,7 +87,10 @@ function regions(m: Machine): Region[] {
         ),
       write: (state, address) =>
         or(
-          and(starting(state), isCore(address, "hostIpaBits", "hostVtcr", "forceWriteBack", "booted", "vmSlots")),
+          and(
+            starting(state),
+            isCore(address, "hostIpaBits", "hostVtcr", "forceWriteBack", "booted", "vmSlots"),
+          ),
           and(isCore(address, "poolHead", "poolFree"), or(ghost(state, "poolHeld"), starting(state))),
           and(isCore(address, "vmSlots", "vcpuSlots"), vms(state)),
         ),
@@ -140,6 +143,10 @@ export function staysAs(m: Machine): (state: State, key: Term) => Term {
 }
 
 function inside({ first, size }: Region, at: Term): Term {
+  // A region of a power of two at a multiple of it is told by the upper bits alone, which are constant for the address of a record.
+  const bits = Math.log2(size);
+  if (Number.isInteger(bits) && first % size === 0)
+    return eq(extract(31, bits, at), bv(first / size, 32 - bits));
   return and(uge(at, bv(first, 32)), ult(at, bv(first + size, 32)));
 }
 

@@ -79,6 +79,8 @@ interface Class {
   readonly before: readonly GhostName[];
 }
 
+/** Whether a lock is a root's. Of a slot that is 8 bits wide this is so without further proof. */
+const isRoots = (lock: Term): Term => eq(extract(31, 8, lock), bv(0, 24));
 const named = (n: number) => (lock: Term) => eq(lock, bv(n, 32));
 const CLASSES: readonly Class[] = [
   {
@@ -88,7 +90,7 @@ const CLASSES: readonly Class[] = [
   },
   {
     flag: "rootHeld",
-    is: (lock) => ult(lock, bv(256, 32)),
+    is: isRoots,
     before: ["rootHeld", "hostmapHeld", "s2pageHeld", "poolHeld"],
   },
   { flag: "hostmapHeld", is: named(Lock.HOSTMAP), before: ["hostmapHeld", "s2pageHeld", "poolHeld"] },
@@ -244,7 +246,7 @@ function acquire(m: Machine): Contract {
       );
       const { state } = c;
       for (const { flag, is } of CLASSES) setGhost(state, flag, TRUE, is(lock));
-      const isRoot = ult(lock, bv(256, 32));
+      const isRoot = isRoots(lock);
       setGhost(state, "root", extract(7, 0, lock), isRoot);
       const mine = or(
         and(isRoot, eq(extract(7, 0, lock), tlbRoot)),
@@ -284,7 +286,7 @@ function release(m: Machine): Contract {
         const own = flag === "rootHeld" ? eq(ghost(before, "root"), extract(7, 0, lock)) : TRUE;
         c.require("only a lock that is held is released", implies(is(lock), and(ghost(before, flag), own)));
       }
-      const isRoot = ult(lock, bv(256, 32));
+      const isRoot = isRoots(lock);
       const mine = or(
         and(isRoot, eq(extract(7, 0, lock), tlbRoot)),
         and(named(Lock.HOSTMAP)(lock), eq(tlbRoot, HOST_ROOT)),
