@@ -25,6 +25,7 @@ import { recordsContracts } from "./records.ts";
 import { coreOf } from "./theory.ts";
 import { LOCK_AXIOMS, ticketLockLemmas } from "./ticketlock.ts";
 import { tlbContracts } from "./tlb.ts";
+import { topContracts } from "./top.ts";
 import { traceContracts } from "./trace.ts";
 import { vcpuContracts } from "./vcpu.ts";
 import { vgicContracts } from "./vgic.ts";
@@ -53,6 +54,7 @@ export function claimsOf(module: Module): Claims {
       ...debugContracts(core),
       ...vcpuContracts(core),
       ...guesttrapContracts(core),
+      ...topContracts(core),
       ...psciContracts(core),
       ...recordsContracts(core),
       ...vmContracts(core),

@@ -33,7 +33,7 @@ type Bank = (typeof BANKS)[number];
 const nameOf = (bank: Bank, n: number) => `dbg${bank}${n}_el1`;
 const numbers = Array.from({ length: REGISTERS }, (_, n) => n);
 /** Every register, with its place in this CPU's area and whether the CPU has it. */
-function each(state: State, m: Machine): { name: string; place: Term; exists: Term }[] {
+export function debugRegisters(state: State, m: Machine): { name: string; place: Term; exists: Term }[] {
   const last = (bank: Bank) => cpuField(state, m, bank.startsWith("b") ? "lastBreakpoint" : "lastWatchpoint");
   return BANKS.flatMap((bank, b) =>
     numbers.map((n) => ({
@@ -48,13 +48,13 @@ function each(state: State, m: Machine): { name: string; place: Term; exists: Te
 export function isGuestDebug(state: State, m: Machine, registers: Registers, key: Term): Term {
   return or(
     registers.among(key, ["mdccint_el1"]),
-    ...each(state, m).map(({ name, exists }) => and(exists, registers.among(key, [name]))),
+    ...debugRegisters(state, m).map(({ name, exists }) => and(exists, registers.among(key, [name]))),
   );
 }
 
 /** The host's registers are in this CPU's area, and the guest's in the machine, if `condition`. */
 export function hostDebugSaved(state: State, m: Machine, registers: Registers, condition: Term = TRUE): void {
-  for (const { name, place, exists } of each(state, m))
+  for (const { name, place, exists } of debugRegisters(state, m))
     write(state, "linear", place, registers.get(state, name), and(condition, exists));
   putAway(state, m, registers, "mdccint_el1", condition);
   write(state, "linear", cpuKey(m, "debugLoaded"), bv(1, 64), condition);
@@ -67,7 +67,7 @@ export function hostDebugLoaded(
   registers: Registers,
   condition: Term = TRUE,
 ): void {
-  for (const { name, place, exists } of each(state, m))
+  for (const { name, place, exists } of debugRegisters(state, m))
     registers.set(state, name, read(state, "linear", place), and(condition, exists));
   bringBack(state, m, registers, "mdccint_el1", condition);
   write(state, "linear", cpuKey(m, "debugLoaded"), bv(0, 64), condition);

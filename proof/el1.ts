@@ -43,6 +43,12 @@ const SHARED: readonly { readonly features: readonly Feature[]; readonly registe
   { features: ["TCR2", "S1POE"], registers: ["por_el1", "por_el0"] },
 ];
 
+/** Each of them, with whether this CPU has it. */
+export const sharedEl1 = (state: State, m: Machine): { name: string; exists: Term }[] =>
+  SHARED.flatMap(({ features, registers }) =>
+    registers.map((name) => ({ name, exists: has(state, m, ...features) })),
+  );
+
 /** Puts the value of a register in the field of its name. */
 export function putAway(
   state: State,
@@ -67,14 +73,13 @@ export function bringBack(
 
 /** The host's registers are in this CPU's area, if `condition`. */
 export function hostEl1Saved(state: State, m: Machine, registers: Registers, condition: Term = TRUE): void {
-  for (const { features, registers: names } of SHARED)
-    for (const name of names) putAway(state, m, registers, name, and(condition, has(state, m, ...features)));
+  for (const { name, exists } of sharedEl1(state, m))
+    putAway(state, m, registers, name, and(condition, exists));
 }
 
 /** The host's registers have the values in this CPU's area. */
 export function hostEl1Loaded(state: State, m: Machine, registers: Registers): void {
-  for (const { features, registers: names } of SHARED)
-    for (const name of names) bringBack(state, m, registers, name, has(state, m, ...features));
+  for (const { name, exists } of sharedEl1(state, m)) bringBack(state, m, registers, name, exists);
 }
 
 /** Whether a register is one of those that a guest brings. */

@@ -12,7 +12,8 @@ export const KEYS = ["apia", "apib", "apda", "apdb", "apga"].flatMap((key) => [
   `${key}keyhi_el1`,
 ]);
 
-const keyPlace = (m: Machine, n: number) => areaKey(m, m.layout.constant("HOST_KEYS") + 8 * n);
+/** Where the host's key number `n` waits. */
+export const keyPlace = (m: Machine, n: number) => areaKey(m, m.layout.constant("HOST_KEYS") + 8 * n);
 
 /** The host's keys are in this CPU's area, if `condition`. */
 export function hostKeysSaved(state: State, m: Machine, registers: Registers, condition: Term = TRUE): void {

@@ -169,7 +169,8 @@ function isGuestHcr(state: State, m: Machine, vcpu: Term, hcr: Term): Term {
   );
 }
 
-const usesKeys = (state: State, m: Machine, hcr: Term): Term =>
+/** Whether a guest with this HCR_EL2 has keys of its own in the machine. */
+export const usesKeys = (state: State, m: Machine, hcr: Term): Term =>
   and(has(state, m, "PAUTH"), or(...[40, 41].map((bit) => eq(extract(bit, bit, hcr), bv(1, 1)))));
 
 /** Whether an exception return with SPSR_EL2 `pstate` leads to EL0 or EL1, in a state that this CPU has. */
@@ -238,9 +239,9 @@ function buffersGoOn(state: State, m: Machine, registers: Registers): void {
 }
 
 /** Registers of SME that no trap hides. */
-const SME = ["smpri_el1", "tpidr2_el0"] as const;
+export const SME = ["smpri_el1", "tpidr2_el0"] as const;
 /** Where a context goes on. */
-const RETURN = ["elr_el2", "spsr_el2", "sp_el0"] as const;
+export const RETURN = ["elr_el2", "spsr_el2", "sp_el0"] as const;
 
 function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   const vcpu = c.args[1] as Term;

@@ -1,0 +1,185 @@
+/**
+ * The transitions of the system: what holds when the core is entered holds when it returns, with the host's context in the machine or a
+ * guest's. Each export starts and ends with no lock held and no invalidation under way.
+ */
+import {
+  and,
+  bv,
+  type Clause,
+  type Contract,
+  copyState,
+  eq,
+  extract,
+  implies,
+  ite,
+  not,
+  or,
+  type State,
+  type Term,
+  TRUE,
+  ule,
+  variable,
+  zext,
+} from "../microv/index.ts";
+import { debugIsLoaded, debugRegisters } from "./debug.ts";
+import { sharedEl1 } from "./el1.ts";
+import { fpIsLoaded, fpOfHost, hasSve } from "./fpsimd.ts";
+import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
+import { vcpuField, vcpuRecord, vmRecord } from "./invariants.ts";
+import { constants } from "./layout.ts";
+import { vmIndex } from "./linear.ts";
+import { heldPage, holdingNothing } from "./lock.ts";
+import type { Registers } from "./machine.ts";
+import { KEYS, keyPlace } from "./pauth.ts";
+import { cpuField, cpuKey, cpuNumber, fieldOf, has, hostReg } from "./percpu.ts";
+import { vcpuAt } from "./records.ts";
+import { ghost, holds, type Machine, read, rewrite, Stale, word, write } from "./state.ts";
+import type { Core } from "./theory.ts";
+import { guestRuns, hostRuns, RETURN, SME, usesKeys } from "./vcpu.ts";
+
+const kind = constants("guesttrap.ts", "Class", 6);
+const exit = constants("vcpu.ts", "Exit", 32);
+
+/** The vCPU whose guest runs when a guest traps. */
+const running = variable("running", 10);
+
+const LOCKS = ["vmsHeld", "rootHeld", "hostmapHeld", "s2pageHeld", "poolHeld", "psciHeld"] as const;
+
+/** Leaves the whole state to the function: what it promises of it is all that is said. */
+function anything(c: Clause): void {
+  for (const name of Object.keys(c.before.memories)) c.havoc(name);
+  for (const name of Object.keys(c.before.ghosts)) c.havocGhost(name);
+}
+
+/** Promises that no lock is held and no invalidation is under way. */
+function nothingUnderWay(c: Clause): void {
+  for (const name of LOCKS) c.ensure(`${name} is not so at the end`, not(ghost(c.state, name)));
+  c.ensure("no TLB entry is stale", eq(ghost(c.state, "stale"), Stale.NO));
+}
+
+/**
+ * Every register that host and guests share, by name, with the value that the host finds there when it goes on next: what is in the
+ * register, or what waits in this CPU's area while a guest that is in the machine uses it.
+ */
+export function hostValues(
+  state: State,
+  m: Machine,
+  registers: Registers,
+  vcpu: Term,
+  inGuest: Term,
+): Map<string, Term> {
+  const now = (name: string) => registers.get(state, name);
+  const waits = (condition: Term, name: string, place: Term) => ite(condition, place, now(name));
+  const field = (name: string) => cpuField(state, m, fieldOf(name));
+  const debug = and(inGuest, debugIsLoaded(state, m));
+  const keys = and(inGuest, usesKeys(state, m, cpuField(state, m, "guestHcr")));
+  const when: [name: string, condition: Term, place: Term][] = [
+    ...RETURN.map((name) => [name, inGuest, field(name)] as [string, Term, Term]),
+    ...sharedEl1(state, m).map(
+      ({ name, exists }) => [name, and(inGuest, exists), field(name)] as [string, Term, Term],
+    ),
+    ...SME.map((name) => [name, and(inGuest, has(state, m, "SME")), field(name)] as [string, Term, Term]),
+    ["pmuserenr_el0", and(inGuest, has(state, m, "PMU")), field("pmuserenr_el0")],
+    ...KEYS.map((name, n) => [name, keys, read(state, "linear", keyPlace(m, n))] as [string, Term, Term]),
+    ...debugRegisters(state, m).map(
+      ({ name, place, exists }) =>
+        [name, and(debug, exists), read(state, "linear", place)] as [string, Term, Term],
+    ),
+    ["mdccint_el1", debug, field("mdccint_el1")],
+    ["zcr_el1", and(inGuest, fpIsLoaded(state, m), hasSve(state, m, vcpu)), field("zcr_el1")],
+  ];
+  return new Map([
+    ...when.map(([name, condition, place]) => [name, waits(condition, name, place)] as const),
+    ["fp", fpOfHost(state, m, registers)] as const,
+  ]);
+}
+
+/** What is not exchanged: registers of EL2 while the host runs. */
+function hostControls(state: State, m: Machine, registers: Registers): Term {
+  const is = (name: string, value: Term) => eq(registers.get(state, name), value);
+  return and(
+    is("cptr_el2", cpuField(state, m, "hostCptr")),
+    is("mdcr_el2", cpuField(state, m, "hostMdcr")),
+    implies(has(state, m, "HCX"), is("hcrx_el2", cpuField(state, m, "hostHcrx"))),
+    is("hstr_el2", bv(0, 64)),
+    is("cnthctl_el2", bv(3, 64)),
+    is("ich_hcr_el2", bv(0, 64)),
+    is("vmpidr_el2", registers.get(state, "mpidr_el1")),
+  );
+}
+
+/** A guest runs: its vCPU is held, and nothing else. */
+function guestHeld(m: Machine): (state: State) => void {
+  return (state) => {
+    holdingNothing(state);
+    write(state, "linear", cpuKey(m, "running"), zext(vcpuAt(m, running), 64));
+    write(state, "vcpuHeld", running, bv(1, 1));
+    write(state, "vmHeld", vmOfRunning(state, m), bv(1, 1));
+    const now = copyState(state);
+    rewrite(
+      state,
+      "accessible",
+      (x) => heldPage(now, m, running, x),
+      () => bv(1, 1),
+    );
+  };
+}
+
+const vmOfRunning = (state: State, m: Machine): Term =>
+  vmIndex(extract(31, 0, word(state, vcpuField(m, running, "vm"))));
+
+export function topContracts({ m, registers }: Core): Contract[] {
+  return [
+    {
+      // A guest trapped, or was interrupted: it goes on, or the host does.
+      function: "top/guest_trap",
+      parameters: ["index", "code"],
+      forms: { 0: () => cpuNumber },
+      given: guestHeld(m),
+      spec(c) {
+        const code = c.args[1] as Term;
+        const { before, state } = c;
+        const vcpu = vcpuAt(m, running);
+        c.require(
+          "the vectors say why",
+          or(...["IRQ", "SERROR", "TRAP"].map((name) => eq(code, exit(name)))),
+        );
+        c.require("the guest runs", guestRuns(before, m, registers, vcpu));
+        c.require("its vCPU exists", not(eq(word(before, vcpuField(m, running, "hva")), bv(0, 64))));
+        c.require("its record agrees", vcpuRecord(before, m, running));
+        c.require("its VM's record agrees", vmRecord(before, m, vmOfRunning(before, m)));
+        // While they are loaded CPTR_EL2.TFP is clear, and no access to them is trapped to EL2.
+        const usesFp = eq(extract(31, 26, registers.get(before, "esr_el2")), kind("FP_ASIMD"));
+        const usesSve = eq(extract(31, 26, registers.get(before, "esr_el2")), kind("SVE"));
+        c.require(
+          "FP/SIMD registers trap only while they are not loaded",
+          implies(and(eq(code, exit("TRAP")), or(usesFp, usesSve), fpIsLoaded(before, m)), usesSve),
+        );
+        c.require(
+          "SVE registers of a guest that has them trap only while they are not loaded",
+          implies(and(usesSve, hasSve(before, m, vcpu)), not(fpIsLoaded(before, m))),
+        );
+        anything(c);
+        const result = c.result(32);
+        const back = eq(result, RESUME_HOST);
+        c.ensure("it says who goes on", ule(result, RESUME_GUEST));
+        c.can("the guest goes on", not(back));
+        c.can("the host goes on", back);
+        nothingUnderWay(c);
+        c.ensure("the host's context is whole", implies(back, hostRuns(state, m, registers)));
+        c.ensure("EL2 is as the host has it", implies(back, hostControls(state, m, registers)));
+        c.ensure("no vCPU is held", implies(back, not(holds(state, "vcpuHeld", running))));
+        c.ensure("the guest's context is whole", implies(not(back), guestRuns(state, m, registers, vcpu)));
+        c.ensure("its vCPU is held", implies(not(back), holds(state, "vcpuHeld", running)));
+        const inGuest = not(back);
+        const after = hostValues(state, m, registers, vcpu, inGuest);
+        const was = hostValues(before, m, registers, vcpu, TRUE);
+        for (const [n, [name, value]] of [...after].entries())
+          c.ensure(`the host finds its registers as they were (${n >> 3})`, eq(value, was.get(name) as Term));
+        for (let n = 2; n < 31; n++)
+          c.ensure("and x2 to x30, too", eq(hostReg(state, m, n), hostReg(before, m, n)));
+        return result;
+      },
+    },
+  ];
+}
