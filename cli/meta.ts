@@ -14,7 +14,6 @@ const theorems = [
   "free_locks_guard_what_is_in_order",
   "every_demand_is_met",
   "noninterference",
-  "vms_learn_what_they_are_told",
   "what_is_mine_stays",
   "layers_compose",
   "noninterference_below",
