@@ -1,7 +1,9 @@
 /** Calls of the host: each does what it is for and answers in x0 and x1; what the core does not know is not supported. */
 import {
   and,
+  band,
   bv,
+  type Call,
   type Clause,
   type Contract,
   concat,
@@ -16,15 +18,16 @@ import {
   type Term,
   TRUE,
   ule,
+  ult,
 } from "../microv/index.ts";
 import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
-import { vcpuField } from "./invariants.ts";
+import { vcpuField, vmRecord } from "./invariants.ts";
 import { constants } from "./layout.ts";
 import { isBootField } from "./linear.ts";
 import { holdingNothing, holdRecord, letsGo } from "./lock.ts";
 import { cpuField, cpuKey, hostKey, hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
 import { vcpuAt } from "./records.ts";
-import { word } from "./state.ts";
+import { ghost, word } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { guestRuns, hostRuns } from "./vcpu.ts";
 import { requireNothingHeld } from "./vm.ts";
@@ -152,8 +155,84 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
         return runs(c, TRUE);
       },
     },
+    {
+      // A call of the host. What the core does not know is not supported; no call changes more of the host's registers than x0 and x1, and ELR_EL2
+      // where it is made again.
+      function: "hostcall/hostCall",
+      parameters: ["cpu"],
+      forms: { 0: thisCpu(m) },
+      given: holdingNothing,
+      uses: Object.fromEntries(
+        ["npt/nptWalk", "npt/nptRoot", "memory/dropLeaf", "memory/retainEntries", "lock/acquire"].map(
+          (name) => [
+            name,
+            (one: Call) => {
+              const lock = one.args[0] as Term;
+              const slot = name === "lock/acquire" ? extract(7, 0, lock) : ghost(one.state, "root");
+              one.assume(implies(ghost(one.state, "vmsHeld"), vmRecord(one.state, m, slot)));
+            },
+          ],
+        ),
+      ),
+      spec(c) {
+        const { before, state } = c;
+        requireNothingHeld(c);
+        const id = x(c, 0);
+        const number = sub(band(id, bv(0xffff_ffffn & ~(1n << 16n), 64)), bv(0xc600_0000, 64));
+        const is = (name: string) => eq(number, call(name));
+        const isRun = is("VCPU_RUN");
+        const other = not(isRun);
+        const result = runs(c, isRun);
+        c.ensure("only a vCPU's run leaves the host", implies(other, eq(result, RESUME_HOST)));
+
+        const restarts = c.choose("it restarts", 0, (after) =>
+          and(other, ne(registers.get(after, "elr_el2"), registers.get(before, "elr_el2"))),
+        );
+        c.ensure(
+          "only calls that take steps are made again",
+          implies(restarts, and(other, or(...STEPWISE.map(is)))),
+        );
+        const elr = registers.get(before, "elr_el2");
+        registers.set(state, "elr_el2", sub(elr, bv(4, 64)), restarts);
+        registers.set(state, "cntvoff_el2", x(c, 1), is("TIMER_SET_CNTVOFF"));
+        c.havoc("registers", (key) =>
+          or(
+            and(is("VGIC_RESTORE_VMCR_APRS"), registers.among(key, INTERFACE)),
+            and(is("VGIC_INIT_LRS"), registers.among(key, LISTS)),
+          ),
+        );
+        const isHold = or(is("VGIC_SAVE_VMCR_APRS"), is("VGIC_RESTORE_VMCR_APRS"));
+        c.havoc("linear", (key) => and(isHold, eq(key, cpuKey(m, "lastVcpu"))));
+
+        const known = ule(number, call("TEARDOWN_VM"));
+        const stub = and(not(known), ult(id, bv(STUB_CALLS, 64)));
+        const isReset = or(eq(id, bv(0, 64)), eq(id, bv(2, 64)));
+        const answer = ite(
+          known,
+          bv(0, 64),
+          ite(stub, ite(isReset, bv(0, 64), bv(STUB_ERROR, 64)), bv(-1, 64)),
+        );
+        const progress = c.choose("progress", 32, (after) => extract(63, 32, hostReg(after, m, 0)));
+        const value = ite(restarts, concat(progress, extract(31, 0, id)), answer);
+        setHostReg(state, m, 0, value, other);
+        const manages = or(ule(number, call("HOST_UNSHARE_HYP")), is("VCPU_INIT_TRAPS"), ...LIFE.map(is));
+        c.havoc("linear", (key) => and(manages, eq(key, hostKey(m, 1))));
+        c.can("a call is not supported", and(not(known), not(stub)));
+        c.can("a stub call is answered", stub);
+        c.can("a call is made again", restarts);
+        c.can("a call is done", and(other, known, not(restarts)));
+        return result;
+      },
+    },
   ];
 }
 
+const STUB_CALLS = 8;
+const STUB_ERROR = 0xbadca11;
+/** Calls that take steps. */
+const STEPWISE = ["TLB_FLUSH_VMID_IPA", "TLB_FLUSH_VMID_IPA_NSH", "TLB_FLUSH_VMID_RANGE", "TEARDOWN_VM"];
+/** What a vCPU's interrupt controller has beside list registers. */
+const INTERFACE = ["ich_vmcr_el2", ...[0, 1, 2, 3].flatMap((n) => [`ich_ap0r${n}_el2`, `ich_ap1r${n}_el2`])];
+const LISTS = Array.from({ length: 16 }, (_, n) => `ich_lr${n}_el2`);
 /** Calls that make or end VMs and vCPUs. */
 const LIFE = ["INIT_VM", "INIT_VCPU", "TEARDOWN_VM"];
