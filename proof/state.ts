@@ -220,6 +220,12 @@ export function machineOf(layout: Layout): Machine {
   };
 }
 
+/** Address of a field of the VM record of `slot` (8 bits) and of the vCPU record `index` (10 bits). */
+export const vmField = (m: Machine, slot: Term, name: string): Term =>
+  concat(bv(m.layout.constant("VM_TABLE") >> 15, 17), slot, bv(field.vm(name), 7));
+export const vcpuField = (m: Machine, index: Term, name: string): Term =>
+  concat(bv(m.layout.constant("VCPU_TABLE") >> 17, 15), index, bv(field.vcpu(name), 7));
+
 // --------------------------------------------------------------------------------------------------------------------- words
 
 export const page = (address: Term): Term => extract(47, 12, address);
@@ -453,10 +459,24 @@ export const startLevel = (ipaBits: Term): Term => ite(ult(bv(40, 64), ipaBits),
 // --------------------------------------------------------------------------------------------------------------------- facts
 
 /** What `boot` establishes of the boot tool's information and the state of the core that never changes again. */
-export function bootFacts(m: Machine): Term[] {
+export const bootFacts = (m: Machine): Term[] => [...infoFacts(m), ...coreFacts(m, m.core)];
+
+/** What `boot` establishes of the core's own state, given by field. */
+export function coreFacts(m: Machine, core: (name: string) => Term): Term[] {
+  const bits = core("hostIpaBits");
+  const end = add(m.info("ramBase"), shl(m.info("ramPages"), bv(12, 64)));
+  return [
+    or(...[32, 36, 40, 44, 48].map((n) => eq(bits, bv(n, 64)))),
+    ule(core("forceWriteBack"), bv(1, 64)),
+    // All of RAM is in the range of the host's tables.
+    eq(lshr(sub(end, bv(1, 64)), bits), bv(0, 64)),
+  ];
+}
+
+/** What the boot tool's information says when `checkBootInfo` accepts it. */
+export function infoFacts(m: Machine): Term[] {
   const { info } = m;
   const [ramBase, ramPages] = [info("ramBase"), info("ramPages")];
-  const bits = m.core("hostIpaBits");
   const end = (base: Term, pages: Term) => add(base, shl(pages, bv(12, 64)));
   const inCore = (base: Term, pages: Term) => {
     const first = lshr(sub(base, info("coreBase")), bv(12, 64));
@@ -483,10 +503,6 @@ export function bootFacts(m: Machine): Term[] {
     ule(end(info("rootsBase"), rootPages), info("s2pageBase")),
     ule(end(info("s2pageBase"), tablePages), info("poolBase")),
     ule(info("privateVms"), bv(1, 64)),
-    or(...[32, 36, 40, 44, 48].map((n) => eq(bits, bv(n, 64)))),
-    ule(m.core("forceWriteBack"), bv(1, 64)),
-    // All of RAM is in the range of the host's tables.
-    eq(lshr(sub(end(ramBase, ramPages), bv(1, 64)), bits), bv(0, 64)),
   ];
 }
 
