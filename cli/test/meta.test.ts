@@ -25,11 +25,7 @@ describe("the meta-argument", () => {
   });
 
   it("is refused without the second form of confidentiality", { skip }, async (test) => {
-    const without = await changed(
-      test,
-      "masked P x -> invariant L s",
-      "masked P x -> False -> invariant L s",
-    );
+    const without = await changed(test, "P <> HOST -> invariant L s", "P <> HOST -> False -> invariant L s");
     const { state, words } = await checkMeta(signal, without);
     assert.equal(state, "refused");
     assert.match(words, /^not checked: Coq refuses it: .*Error/);
