@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { kcoreFolder } from "../kcore/build/wasm.ts";
 import type { Claims, Module } from "../microv/index.ts";
+import { bootContracts } from "./boot.ts";
 import { debugContracts } from "./debug.ts";
 import { donateContracts } from "./donate.ts";
 import { el1Contracts } from "./el1.ts";
@@ -55,6 +56,7 @@ export function claimsOf(module: Module): Claims {
       ...vcpuContracts(core),
       ...guesttrapContracts(core),
       ...topContracts(core),
+      ...bootContracts(core),
       ...psciContracts(core),
       ...recordsContracts(core),
       ...vmContracts(core),

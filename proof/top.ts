@@ -131,6 +131,30 @@ const vmOfRunning = (state: State, m: Machine): Term =>
 export function topContracts({ m, registers }: Core): Contract[] {
   return [
     {
+      // A CPU has been started on the host's behalf, by the core that has booted: the host goes on there.
+      function: "top/cpu_on",
+      parameters: ["index"],
+      forms: { 0: () => cpuNumber },
+      given: holdingNothing,
+      spec(c) {
+        anything(c);
+        const { state } = c;
+        nothingUnderWay(c);
+        c.ensure("the core has booted", not(eq(m.core("booted"), bv(0, 64))));
+        c.ensure("the host's context is whole", hostRuns(state, m, registers));
+        c.ensure("EL2 is as the host has it", hostControls(state, m, registers));
+        c.ensureAll("no vCPU is held", "vcpuHeld", (key, now) => not(holds(now, "vcpuHeld", key)));
+        c.can("it returns", TRUE);
+      },
+    },
+    {
+      // An exception from the core itself is the end.
+      function: "top/core_trap",
+      parameters: ["index", "vector"],
+      forms: { 0: () => cpuNumber },
+      spec: (c) => c.diverges(),
+    },
+    {
       // A guest trapped, or was interrupted: it goes on, or the host does.
       function: "top/guest_trap",
       parameters: ["index", "code"],
