@@ -101,6 +101,10 @@ function treesChange(c: Clause, m: Machine, ...roots: readonly Term[]): void {
 /** Whether two page numbers are in the same 2 MiB. */
 const sameBlock = (a: Term, b: Term): Term => eq(extract(35, 9, a), extract(35, 9, b));
 
+/** Whether a private VM has lost a page. */
+const isBroken = (state: State, m: Machine, slot: Term): Term =>
+  ne(word(state, vmField(m, slot, "broken")), bv(0, 64));
+
 /** What is known of a page whose owner is read. */
 export const useOwner =
   (m: Machine) =>
@@ -192,6 +196,7 @@ export function donateContracts({ m }: Core): Contract[] {
             and(rootLocked(before, root), not(holds(before, "mapped", mappedKey(root, frame)))),
           ),
         );
+        c.require("if the VM exists, it is broken", implies(exists, isBroken(before, m, root)));
         extendTree(c, m, HOST_ROOT, x, empty);
         c.havoc("mapped", (key) => eq(extract(43, 36, key), HOST_ROOT));
         write(state, "owner", index, bv(0, 64));
@@ -424,6 +429,7 @@ function donateBlock(m: Machine): Contract {
       c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
       c.require("the VM's lock is held", rootLocked(before, slot));
       c.require("it is a private VM", holds(before, "isPrivate", slot));
+      c.require("it has lost no page", not(isBroken(before, m, slot)));
       const bits = word(before, vmField(m, slot, "ipaBits"));
       c.require("the address is in the VM's range", inRange(before, m, slot, bits, ipa));
       const result = c.result(32);

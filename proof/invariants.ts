@@ -70,6 +70,8 @@ import {
   startLevel,
   tableStart,
   Use,
+  vcpuField,
+  vmField,
   word,
 } from "./state.ts";
 
@@ -388,11 +390,7 @@ export function vmStays(state: State, root: Term): Term {
   return or(ghost(state, "vmsHeld"), holds(state, "vmHeld", root));
 }
 
-/** Address of a field of the VM record of `slot` (8 bits) and of the vCPU record `index` (10 bits). */
-export const vmField = (m: Machine, slot: Term, name: string): Term =>
-  concat(bv(m.layout.constant("VM_TABLE") >> 15, 17), slot, bv(field.vm(name), 7));
-export const vcpuField = (m: Machine, index: Term, name: string): Term =>
-  concat(bv(m.layout.constant("VCPU_TABLE") >> 17, 15), index, bv(field.vcpu(name), 7));
+export { vcpuField, vmField };
 
 /** What the record of VM slot `slot` says. Holds while LOCK_VMS is free. */
 export function vmRecord(state: State, m: Machine, slot: Term): Term {

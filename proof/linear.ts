@@ -105,7 +105,11 @@ function regions(m: Machine): Region[] {
     {
       first: at("VM_TABLE"),
       size: at("MAX_VMS") * at("VM_RECORD_SIZE"),
-      read: (state, address) => or(vms(state), holds(state, "vmHeld", vmIndex(address))),
+      read: (state, address) =>
+        or(
+          vms(state),
+          and(holds(state, "vmHeld", vmIndex(address)), or(not(isBroken(address)), lockOfVm(state, address))),
+        ),
       write: (state, address) =>
         and(
           vms(state),

@@ -83,6 +83,7 @@ import {
   tlbPage,
   tlbRoot,
   Use,
+  vmField,
   within,
   word,
   write,
@@ -448,12 +449,16 @@ function s2pageWrite(m: Machine): CallModel {
       "a page is donated at a guest frame in the VM's range",
       implies(fromHost, frameFits(state, m, newRoot, payloadOf(value))),
     );
+    // A page that is taken from a private VM takes its data with it: the VM must not run on with another in its place.
+    const isBroken = (root: Term) => ne(word(state, vmField(m, root, "broken")), bv(0, 64));
+    demand("a VM that lost a page is given no more", implies(fromHost, not(isBroken(newRoot))));
     demand("a page returns to the host zeroed", implies(toHost, holds(state, "zeroed", x)));
     demand("a page returns to the host unused", implies(toHost, eq(payloadOf(value), bv(0, 40))));
     const oldRoot = extract(7, 0, from);
     const frame = extract(35, 0, payloadOf(old));
     const exists = and(holds(state, "alive", oldRoot), eq(read(state, "handle", oldRoot), from));
     demand("a page returns to the host only from a VM", implies(toHost, ugt(from, OWNER_RESERVED)));
+    demand("a VM that loses a page is broken", implies(and(toHost, exists), isBroken(oldRoot)));
     demand(
       "nobody maps a page that returns to the host",
       implies(
