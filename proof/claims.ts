@@ -16,6 +16,7 @@ import { hostmemContracts } from "./hostmem.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
 import { lendContracts } from "./lend.ts";
 import { lockContracts } from "./lock.ts";
+import { nptContracts } from "./npt.ts";
 import { pauthContracts } from "./pauth.ts";
 import { pgtableContracts } from "./pgtable.ts";
 import { poolContracts } from "./pool.ts";
@@ -42,6 +43,7 @@ export function claimsOf(module: Module): Claims {
       ...poolContracts(core),
       ...tlbContracts(core),
       ...pgtableContracts(core),
+      ...nptContracts(core),
       ...hostmapContracts(core),
       ...traceContracts(core),
       ...lendContracts(core),

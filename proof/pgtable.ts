@@ -40,7 +40,6 @@ import {
   covers,
   ghost,
   HOST_ROOT,
-  hasTableBit,
   holds,
   inTree,
   isAligned,
@@ -105,10 +104,10 @@ export function inRange(state: State, m: Machine, root: Term, ipaBits: Term, ipa
 }
 
 /** A level as a local of the code: 32 bits, at most 3. */
-const narrow = (level: Term): Term => extract(1, 0, level);
+export const narrow = (level: Term): Term => extract(1, 0, level);
 
 /** What holds at the head of a loop that goes down from the root: the slot stands at the level. */
-function downLoop(
+export function downLoop(
   root: (entry: State) => Term,
   locals: { level: number; slot: number; ipa: number; target: number },
 ): LoopSpec {
@@ -130,17 +129,6 @@ function downLoop(
 }
 
 export function pgtableContracts({ m }: Core): Contract[] {
-  const walkLike = (c: Clause, root: Term, ipaBits: Term, ipa: Term, target: Term) => {
-    c.require("the root's lock is held", rootLocked(c.before, root));
-    c.require("the address is in the root's range", inRange(c.before, m, root, ipaBits, ipa));
-    const start = zext(rootLevel(c.before, m, root), 32);
-    c.require("the target is a level of the tree", and(ule(target, bv(3, 32)), ule(start, target)));
-  };
-  /** A root given by its slot number, 32 bits. */
-  const slotRoot = (c: Clause, slot: Term): Term => {
-    c.require("the slot exists", ult(slot, bv(256, 32)));
-    return extract(7, 0, slot);
-  };
   return [
     {
       // Takes a leaf away: no walk and no TLB finds it any more.
@@ -162,37 +150,8 @@ export function pgtableContracts({ m }: Core): Contract[] {
     },
     splitBlock(m),
     {
-      // The entry for `ipa` at `target`, or the first above it that is no table.
-      function: "npt/nptWalk",
-      parameters: ["slot", "ipaBits", "ipa", "target"],
-      loops: {
-        0: downLoop((entry) => rootOf(read(entry, "use", page(entry.locals[1] as Term))), {
-          level: 0,
-          slot: 1,
-          ipa: 2,
-          target: 3,
-        }),
-      },
-      spec(c) {
-        const [slot, ipaBits, ipa, target] = c.args as [Term, Term, Term, Term];
-        const root = slotRoot(c, slot);
-        c.require("it is a VM's", ne(root, HOST_ROOT));
-        walkLike(c, root, ipaBits, ipa, target);
-        const found = c.result(64);
-        const entry = read(c.before, "pt", slotKey(found));
-        c.ensure("it is a slot for the address", isSlot(c.before, found, root, page(ipa)));
-        c.ensure("it is not below the target", ule(slotLevel(found), narrow(target)));
-        c.ensure(
-          "it is at the target, or no table",
-          or(eq(slotLevel(found), narrow(target)), not(and(isValid(entry), hasTableBit(entry)))),
-        );
-        c.can("the target is reached", eq(slotLevel(found), bv(3, 2)));
-        c.can("the walk ends early", eq(slotLevel(found), bv(1, 2)));
-        return found;
-      },
-    },
-    {
-      // As the walk, making the tables above the target where there are none; 0, with no mapping changed, when the pool is empty.
+      // The entry for `ipa` at `target`, making the tables above it where there are none, or the block in the way; 0, with no mapping
+      // changed, when the pool is empty.
       function: "pgtable/reach",
       parameters: ["root", "start", "ipa", "target"],
       given: nothingStale,
@@ -213,24 +172,11 @@ export function pgtableContracts({ m }: Core): Contract[] {
         return reachSpec(c, m, root, ipa, target);
       },
     },
-    {
-      // As `reach`, for VM slot `slot`.
-      function: "npt/nptReach",
-      parameters: ["slot", "ipaBits", "ipa", "target"],
-      given: nothingStale,
-      spec(c) {
-        const [slot, ipaBits, ipa, target] = c.args as [Term, Term, Term, Term];
-        const root = slotRoot(c, slot);
-        c.require("it is a VM's", ne(root, HOST_ROOT));
-        c.require("the address is in the VM's range", inRange(c.before, m, root, ipaBits, ipa));
-        return reachSpec(c, m, root, ipa, target);
-      },
-    },
   ];
 }
 
 /** What a function promises that finds the entry for `ipa` at `target` in the tree of `root`, making the tables above it. */
-function reachSpec(c: Clause, m: Machine, root: Term, ipa: Term, target: Term): Term {
+export function reachSpec(c: Clause, m: Machine, root: Term, ipa: Term, target: Term): Term {
   const { before, state } = c;
   const x = page(ipa);
   const start = zext(rootLevel(before, m, root), 32);
