@@ -82,9 +82,9 @@ function injectUndefined(): void {
   inject(ESR_IL, 0);
 }
 
-/** The host kernel's instruction at `va`, or 0 when it does not lie in a page of the host. */
+/** The host kernel's instruction at `va`, or 0 when it does not lie in a page of the host. An instruction lies in one page. */
 function instructionAt(va: u64): u32 {
-  const pa = translate(va);
+  const pa = translate(va & ~3);
   let instruction: u32 = 0;
   acquire(LOCK_S2PAGE);
   if (pa != 0 && isRam(pa) && isHostPage(s2pageIndex(pa))) instruction = host_read32(pa);
