@@ -27,7 +27,7 @@ import { fpIsLoaded, fpOfHost, hasSve } from "./fpsimd.ts";
 import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
 import { vcpuField, vcpuRecord, vmRecord } from "./invariants.ts";
 import { constants } from "./layout.ts";
-import { vmIndex } from "./linear.ts";
+import { vcpuIndex, vmIndex } from "./linear.ts";
 import { heldPage, holdingNothing } from "./lock.ts";
 import type { Registers } from "./machine.ts";
 import { KEYS, keyPlace } from "./pauth.ts";
@@ -145,6 +145,38 @@ export function topContracts({ m, registers }: Core): Contract[] {
         c.ensure("EL2 is as the host has it", hostControls(state, m, registers));
         c.ensureAll("no vCPU is held", "vcpuHeld", (key, now) => not(holds(now, "vcpuHeld", key)));
         c.can("it returns", TRUE);
+      },
+    },
+    {
+      // The host trapped: it goes on, or a guest does whose vCPU is held from now on.
+      function: "top/host_trap",
+      parameters: ["index"],
+      forms: { 0: () => cpuNumber },
+      given: holdingNothing,
+      spec(c) {
+        const { before, state } = c;
+        c.require("the host runs", hostRuns(before, m, registers));
+        c.require("EL2 is as the host has it", hostControls(before, m, registers));
+        anything(c);
+        const result = c.result(32);
+        const back = eq(result, RESUME_HOST);
+        c.ensure("it says who goes on", ule(result, RESUME_GUEST));
+        c.can("a guest goes on", not(back));
+        c.can("the host goes on", back);
+        nothingUnderWay(c);
+        const vcpu = extract(31, 0, cpuField(state, m, "running"));
+        const index = vcpuIndex(vcpu);
+        c.ensure("the host's context is whole", implies(back, hostRuns(state, m, registers)));
+        c.ensure("EL2 is as the host has it", implies(back, hostControls(state, m, registers)));
+        c.ensureAll("no other vCPU is held", "vcpuHeld", (key, now) =>
+          implies(holds(now, "vcpuHeld", key), and(not(back), eq(key, index))),
+        );
+        c.ensure(
+          "the guest's context is whole",
+          implies(not(back), guestRuns(state, m, registers, vcpuAt(m, index))),
+        );
+        c.ensure("its vCPU is held", implies(not(back), holds(state, "vcpuHeld", index)));
+        return result;
       },
     },
     {
