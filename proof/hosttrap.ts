@@ -5,8 +5,10 @@ import {
   band,
   bor,
   bv,
+  type Call,
   type Clause,
   type Contract,
+  copyState,
   eq,
   extract,
   implies,
@@ -15,15 +17,24 @@ import {
   ne,
   not,
   or,
+  type State,
   shl,
   type Term,
   ult,
   zext,
 } from "../microv/index.ts";
+import { useOwner } from "./donate.ts";
 import { exceptionPstate, fromUser, isAArch32, pstateAfter, syncVector } from "./exception.ts";
-import { hostKey, hostReg, isHostReg, setHostReg } from "./percpu.ts";
-import { read } from "./state.ts";
+import { classOf } from "./guesttrap.ts";
+import { vmRecord } from "./invariants.ts";
+import { constants } from "./layout.ts";
+import { holdingNothing, letsGo } from "./lock.ts";
+import { hostKey, hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
+import { ghost, read } from "./state.ts";
 import type { Core } from "./theory.ts";
+import { requireNothingHeld } from "./vm.ts";
+
+const exceptionClass = constants("guesttrap.ts", "Class", 64);
 
 const KERNEL_BIT = 55;
 const CLASS_SHIFT = 26;
@@ -49,15 +60,44 @@ export const EXCEPTION_REGISTERS = [
 
 export function hosttrapContracts({ m, registers }: Core): Contract[] {
   /** The host takes an exception with this syndrome and fault address (Arm ARM AArch64.TakeException). */
-  const takesException = (c: Clause, syndrome: Term, far: Term) => {
-    const get = (name: string) => registers.get(c.before, name);
+  const takesException = (state: State, syndrome: Term, far: Term) => {
+    const before = copyState(state);
+    const get = (name: string) => registers.get(before, name);
     const pstate = get("spsr_el2");
-    registers.set(c.state, "esr_el1", syndrome);
-    registers.set(c.state, "far_el1", far);
-    registers.set(c.state, "elr_el1", get("elr_el2"));
-    registers.set(c.state, "spsr_el1", pstate);
-    registers.set(c.state, "elr_el2", syncVector(get("vbar_el1"), pstate));
-    registers.set(c.state, "spsr_el2", exceptionPstate(pstate, get("sctlr_el1")));
+    registers.set(state, "esr_el1", syndrome);
+    registers.set(state, "far_el1", far);
+    registers.set(state, "elr_el1", get("elr_el2"));
+    registers.set(state, "spsr_el1", pstate);
+    registers.set(state, "elr_el2", syncVector(get("vbar_el1"), pstate));
+    registers.set(state, "spsr_el2", exceptionPstate(pstate, get("sctlr_el1")));
+  };
+  /** The host takes an abort of the class of `esr` for an access to `far`. */
+  const aborts = (state: State, esr: Term, far: Term) => {
+    const user = fromUser(registers.get(state, "spsr_el2"));
+    const kernelAddress = eq(extract(KERNEL_BIT, KERNEL_BIT, far), bv(1, 1));
+    const walk = eq(extract(S1PTW_BIT, S1PTW_BIT, esr), bv(1, 1));
+    const kind = zext(extract(31, CLASS_SHIFT, esr), 64);
+    const same = ite(user, bv(0, 64), bv(1, 64));
+    const status = ite(
+      kernelAddress,
+      ite(walk, bv(EXTERNAL_WALK, 64), bv(PERMISSION, 64)),
+      bv(TRANSLATION, 64),
+    );
+    const fields = bor(bor(bv(IL, 64), band(esr, bv(WNR, 64))), status);
+    const syndrome = bor(shl(add(kind, same), bv(CLASS_SHIFT, 64)), fields);
+    takesException(state, syndrome, ite(kernelAddress, far, bv(UNMAPPED, 64)));
+  };
+  /** Whether the host goes on behind the instruction that trapped. */
+  const goesOn = (c: Clause) => {
+    const [elr, pstate] = ["elr_el2", "spsr_el2"].map((name) => registers.get(c.before, name)) as [
+      Term,
+      Term,
+    ];
+    const now = (name: string) => registers.get(c.state, name);
+    return and(
+      eq(now("elr_el2"), add(elr, bv(4, 64))),
+      implies(not(isAArch32(pstate)), eq(now("spsr_el2"), pstateAfter(pstate))),
+    );
   };
   return [
     {
@@ -105,7 +145,9 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
       spec(c) {
         const instruction = c.args[1] as Term;
         const [rt, rn] = [extract(4, 0, instruction), extract(9, 5, instruction)];
-        c.havoc("linear", (key) => or(eq(key, hostKey(m, rt)), eq(key, hostKey(m, rn))));
+        const done = c.result(32);
+        const isDone = eq(done, bv(1, 32));
+        c.havoc("linear", (key) => and(isDone, or(eq(key, hostKey(m, rt)), eq(key, hostKey(m, rn)))));
         const isX = (n: Term) => ne(n, bv(31, 5));
         const [oldRt, newRt] = [hostReg(c.before, m, rt), hostReg(c.state, m, rt)];
         c.ensure("what is loaded is zero", or(eq(newRt, oldRt), eq(newRt, bv(0, 64)), eq(rt, rn)));
@@ -114,10 +156,9 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
           "the stack pointer is kept",
           or(isX(rn), eq(hostReg(c.state, m, rn), hostReg(c.before, m, rn))),
         );
-        const done = c.result(32);
         c.ensure("it says whether it was done", ult(done, bv(2, 32)));
-        c.can("it is done", eq(done, bv(1, 32)));
-        c.can("it is not done", eq(done, bv(0, 32)));
+        c.can("it is done", isDone);
+        c.can("it is not done", not(isDone));
         return done;
       },
     },
@@ -147,7 +188,7 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
       parameters: ["esr", "far"],
       spec(c) {
         const [syndrome, far] = c.args as [Term, Term];
-        takesException(c, syndrome, far);
+        takesException(c.state, syndrome, far);
       },
     },
     {
@@ -159,19 +200,85 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
         const [esr, far] = c.args as [Term, Term];
         const user = fromUser(registers.get(c.before, "spsr_el2"));
         const kernelAddress = eq(extract(KERNEL_BIT, KERNEL_BIT, far), bv(1, 1));
-        const walk = eq(extract(S1PTW_BIT, S1PTW_BIT, esr), bv(1, 1));
-        const kind = zext(extract(31, CLASS_SHIFT, esr), 64);
-        const same = ite(user, bv(0, 64), bv(1, 64));
-        const status = ite(
-          kernelAddress,
-          ite(walk, bv(EXTERNAL_WALK, 64), bv(PERMISSION, 64)),
-          bv(TRANSLATION, 64),
-        );
-        const fields = bor(bor(bv(IL, 64), band(esr, bv(WNR, 64))), status);
-        const syndrome = bor(shl(add(kind, same), bv(CLASS_SHIFT, 64)), fields);
-        takesException(c, syndrome, ite(kernelAddress, far, bv(UNMAPPED, 64)));
+        aborts(c.state, esr, far);
         c.can("user space is told", user);
         c.can("the kernel is told", and(not(user), kernelAddress));
+      },
+    },
+    {
+      // Carries out an access of the host's kernel as if memory were zero and read-only, or says no, with nothing changed.
+      function: "hosttrap/emulateAccess",
+      parameters: ["cpu", "esr"],
+      forms: { 0: thisCpu(m) },
+      given: holdingNothing,
+      spec(c) {
+        requireNothingHeld(c);
+        const done = c.result(32);
+        const isDone = eq(done, bv(1, 32));
+        c.ensure("it says whether it was done", ult(done, bv(2, 32)));
+        c.havoc("linear", (key) => and(isDone, isHostReg(m, key)));
+        c.havoc("registers", (key) => and(isDone, registers.among(key, ["elr_el2", "spsr_el2"])));
+        c.ensure("the host goes on behind it", implies(isDone, goesOn(c)));
+        c.can("it is done", isDone);
+        c.can("it is not done", not(isDone));
+        return done;
+      },
+    },
+    {
+      // A stage 2 fault of the host: it may have the page and tries again; or the kernel's access to a live private VM's page is carried out as
+      // if the page were zero; or it ends in an abort.
+      function: "hosttrap/hostAbort",
+      parameters: ["cpu", "esr"],
+      forms: { 0: thisCpu(m) },
+      given: holdingNothing,
+      uses: {
+        s2page_read: useOwner(m),
+        ...Object.fromEntries(
+          ["lock/acquire", "memory/withdraw", "memory/giveToHost"].map((name) => [
+            name,
+            (call: Call) => {
+              const owner = call.state.locals[4] as Term;
+              const slot = extract(7, 0, owner);
+              call.assume(implies(ghost(call.state, "vmsHeld"), vmRecord(call.state, m, slot)));
+            },
+          ]),
+        ),
+      },
+      spec(c) {
+        const esr = c.args[1] as Term;
+        requireNothingHeld(c);
+        letsGo(c);
+        const { before, state } = c;
+        const get = (name: string) => registers.get(before, name);
+        const far = get("far_el2");
+        c.havoc("linear", (key) => isHostReg(m, key));
+        c.havoc("registers", (key) => registers.among(key, EXCEPTION_REGISTERS));
+        const same = (names: readonly string[]) =>
+          and(...names.map((name) => eq(registers.get(state, name), get(name))));
+        const again = same(EXCEPTION_REGISTERS);
+        const kernelData = and(
+          eq(classOf(esr), exceptionClass("DATA_ABORT_LOWER")),
+          eq(extract(KERNEL_BIT, KERNEL_BIT, far), bv(1, 1)),
+          eq(extract(S1PTW_BIT, S1PTW_BIT, esr), bv(0, 1)),
+          not(fromUser(get("spsr_el2"))),
+        );
+        const emulated = and(kernelData, goesOn(c), same(["esr_el1", "far_el1", "elr_el1", "spsr_el1"]));
+        const wanted = copyState(before);
+        aborts(wanted, esr, far);
+        const refused = and(
+          ...EXCEPTION_REGISTERS.map((name) => eq(registers.get(state, name), registers.get(wanted, name))),
+        );
+        c.ensure("it tries again, or goes on, or takes an abort", or(again, emulated, refused));
+        c.ensureAll("only an access that is carried out changes registers", "linear", (key, now) =>
+          or(emulated, eq(read(now, "linear", key), read(before, "linear", key))),
+        );
+        c.ensure(
+          "what is no translation fault is refused",
+          implies(ne(extract(5, 2, esr), bv(1, 4)), refused),
+        );
+        c.can("it tries again", and(again, not(refused)));
+        c.can("it is carried out", and(emulated, not(refused), not(again)));
+        c.can("it is refused", and(refused, not(again)));
       },
     },
   ];
