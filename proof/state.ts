@@ -497,6 +497,7 @@ export function infoFacts(m: Machine): Term[] {
     isAligned(info("rootsBase"), 21),
     // Follows from what is below, at some length.
     and(...["coreBase", "rootsBase", "s2pageBase", "poolBase"].map((name) => isPhysical(info(name)))),
+    not(ult(sub(bv(0, 36), page(info("poolBase"))), extract(35, 0, info("poolPages")))),
     inCore(info("rootsBase"), rootPages),
     inCore(info("s2pageBase"), tablePages),
     inCore(info("poolBase"), info("poolPages")),
