@@ -12,7 +12,7 @@ import { exceptionContracts } from "./exception.ts";
 import { guesttrapContracts } from "./guesttrap.ts";
 import { hostcallContracts } from "./hostcall.ts";
 import { hostmapContracts } from "./hostmap.ts";
-import { hostmemContracts } from "./hostmem.ts";
+import { HOSTMEM_AXIOMS, hostmemContracts } from "./hostmem.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
 import { lendContracts } from "./lend.ts";
 import { lockContracts } from "./lock.ts";
@@ -24,6 +24,7 @@ import { PRIMITIVE_AXIOMS, primitiveLemmas } from "./primitives.ts";
 import { inPlaceLemma } from "./profile.ts";
 import { psciContracts } from "./psci.ts";
 import { recordsContracts } from "./records.ts";
+import { theoremLemmas } from "./theorem.ts";
 import { coreOf } from "./theory.ts";
 import { LOCK_AXIOMS, ticketLockLemmas } from "./ticketlock.ts";
 import { tlbContracts } from "./tlb.ts";
@@ -65,8 +66,13 @@ export function claimsOf(module: Module): Claims {
       ...hostcallContracts(core),
     ],
     unproved: [...vmUnproved],
-    lemmas: [inPlaceLemma(core.m), ...primitiveLemmas(core), ...ticketLockLemmas(module)],
-    axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS],
+    lemmas: [
+      inPlaceLemma(core.m),
+      ...primitiveLemmas(core),
+      ...ticketLockLemmas(module),
+      ...theoremLemmas(core),
+    ],
+    axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS, ...HOSTMEM_AXIOMS],
   };
 }
 

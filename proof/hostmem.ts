@@ -173,3 +173,12 @@ export function hostmemContracts({ m }: Core): Contract[] {
     },
   ];
 }
+
+/** What the proofs about host memory take from mathematics. */
+export const HOSTMEM_AXIOMS = [
+  {
+    name: "pins are counted",
+    reason:
+      "pins(x) is the number of pins that hold page x in place: `pin` and `unpin` change it in each page as they change what floats, and what floats becomes a record's pin, or ceases to be one, one for one (`vm.ts`). A number of pins is at least 1 where there is one, and at most the number of records and CPUs, which fits a count",
+  },
+] as const;

@@ -202,14 +202,14 @@ function counting({ m }: Core, state: State, x: Term, one: Term, other: Term): T
 
 // -------------------------------------------------------------------------------------------------------------------- pt_write
 
-const table = variable("table", 36);
+export const table = variable("table", 36);
 const slot = variable("slot", 9);
-const key = concat(table, slot);
-const pa = concat(bv(0, 16), key, bv(0, 3));
+export const key = concat(table, slot);
+export const pa = concat(bv(0, 16), key, bv(0, 3));
 const otherKey = variable("any pt", 45);
 
 /** Words that a way to write an entry is told in. */
-interface Words {
+export interface Words {
   readonly root: Term;
   /** The table that the entry links before, or after. */
   readonly child: Term;
@@ -218,7 +218,7 @@ interface Words {
 }
 
 /** What tells one way to write an entry: values of the state before, the value, and what else holds. */
-interface Form {
+export interface Form {
   readonly use: Term;
   readonly isPrivate?: Term;
   readonly old?: Term;
@@ -227,7 +227,7 @@ interface Form {
   readonly where?: (level: Term) => Term;
 }
 
-interface Case {
+export interface Case {
   readonly name: string;
   form(words: Words): Form;
 }
@@ -265,7 +265,7 @@ function casesOf(what: string, kinds: readonly Kind[], form: (words: Words) => O
   }));
 }
 
-const CASES: readonly Case[] = [
+export const CASES: readonly Case[] = [
   { name: "a free page", form: () => ({ use: Use.FREE }) },
   { name: "a page that is not linked yet", form: () => ({ use: Use.TAKEN }) },
   {
@@ -320,7 +320,7 @@ const CASES: readonly Case[] = [
   })),
 ];
 
-const words: Words = {
+export const words: Words = {
   root: variable("root", 8),
   child: variable("child", 36),
   old: variable("old", 64),
@@ -328,7 +328,7 @@ const words: Words = {
 };
 
 /** An arbitrary state in which an entry is about to be written in this way. */
-function stateBefore(
+export function stateBefore(
   { theory }: Core,
   { form }: Case,
 ): { before: State; value: Term; where: Term; old: Term } {
@@ -379,6 +379,8 @@ function ptWriteLemma(core: Core, one: Case): Omit<Problem, "name"> {
       const x = pageAt(m, any);
       const level = read(before, "level", table);
       facts.push(...instance(demands, below(level, x), extract(17, 0, x)));
+      const mapped = leafLives(before, m, key, someOffset(level));
+      facts.push(...instance([mapped], anySlot, extract(17, 0, x)));
     }
     goal(invariant.name, facts, invariant.at(after, any));
   }
@@ -477,7 +479,7 @@ function countLemma(core: Core, one: Case): Omit<Problem, "name"> {
 // --------------------------------------------------------------------------------------------------------------------- pt_zero
 
 /** Tables that are emptied at once. */
-const EMPTIED: readonly { readonly name: string; readonly use: Term; readonly isPrivate?: Term }[] = [
+export const EMPTIED: readonly { readonly name: string; readonly use: Term; readonly isPrivate?: Term }[] = [
   { name: "a free page", use: Use.FREE },
   { name: "a page that is not linked yet", use: Use.TAKEN },
   { name: "an unlinked table", use: Use.detached(words.root) },
@@ -486,14 +488,22 @@ const EMPTIED: readonly { readonly name: string; readonly use: Term; readonly is
   { name: "a table of an ordinary VM", use: tree(words.root), isPrivate: NO },
 ];
 
-function ptZeroLemma(core: Core, { use, isPrivate }: (typeof EMPTIED)[number]): Omit<Problem, "name"> {
-  const { theory } = core;
+/** An arbitrary state in which such a table is about to be emptied. */
+export function stateBeforeZero(
+  { theory }: Core,
+  { use, isPrivate }: (typeof EMPTIED)[number],
+): { before: State; where: Term } {
   const before = theory.start();
   write(before, "use", table, use);
   if (inTree(use) === TRUE) write(before, "level", table, bv(3, 2));
   if (isPrivate) write(before, "isPrivate", words.root, isPrivate);
+  return { before, where: isPrivate ? ne(words.root, HOST_ROOT) : TRUE };
+}
+
+function ptZeroLemma(core: Core, one: (typeof EMPTIED)[number]): Omit<Problem, "name"> {
+  const { theory } = core;
+  const { before, where } = stateBeforeZero(core, one);
   const { after, demands } = run(core, "pt_zero", before, [concat(bv(0, 16), table, bv(0, 12))]);
-  const apart = isPrivate ? ne(words.root, HOST_ROOT) : TRUE;
   const known = structure(core);
   const otherTable = extract(44, 9, otherKey);
   const trees = (t: Term) => [...upwards(known, before, table, 3), ...upwards(known, before, t, 3)];
@@ -519,7 +529,7 @@ function ptZeroLemma(core: Core, { use, isPrivate }: (typeof EMPTIED)[number]): 
     goals.push({ name: pair.name, path: and(...facts), goal: pair.at(after, otherKey, anyPage) });
   }
   return {
-    hypotheses: [...theory.hypotheses, apart, ...demands],
+    hypotheses: [...theory.hypotheses, where, ...demands],
     goals,
   };
 }
@@ -590,27 +600,38 @@ function otherLemma(core: Core): Omit<Problem, "name"> {
 
 // -------------------------------------------------------------------------------------------------------------- consequences
 
-/** What follows from the invariants, once and for all, of the trees that start at `start`. */
-function walkLemma(core: Core, start: number): Omit<Problem, "name"> {
-  const { m, theory } = core;
-  const state = theory.start();
+/** The entries that a walk for input page `x` of a tree that starts at `start` passes, and what the invariants say of them. */
+export function walkOf(
+  core: Core,
+  state: State,
+  root: Term,
+  x: Term,
+  start: number,
+): { keys: readonly Term[]; facts: readonly Term[] } {
   const known = structure(core);
-  const { root } = words;
-  const x = anyPage;
-  const first = rootPage(m, root);
-  write(state, "level", first, bv(start, 2));
+  const first = rootPage(core.m, root);
   const top = start === 0 ? [first, extract(35, 27, x)] : [extract(35, 1, first), extract(27, 18, x)];
   const keys = [concat(...top)];
   for (const index of [extract(26, 18, x), extract(17, 9, x), extract(8, 0, x)].slice(start))
     keys.push(concat(page(read(state, "pt", keys.at(-1) as Term)), index));
+  const facts = [
+    ...known.table(state, first),
+    ...known.table(state, extract(44, 9, keys[0] as Term)),
+    ...keys.flatMap((k) => [...known.entry(state, k), agrees(state, k, x)]),
+  ];
+  return { keys, facts };
+}
+
+/** What is mapped in trees that start at `start` is what the hardware's walk finds. */
+function walkLemma(core: Core, start: number): Omit<Problem, "name"> {
+  const { m, theory } = core;
+  const state = theory.start();
+  const { root } = words;
+  write(state, "level", rootPage(m, root), bv(start, 2));
+  const { facts } = walkOf(core, state, root, anyPage, start);
   return {
-    hypotheses: [
-      ...theory.hypotheses,
-      ...known.table(state, first),
-      ...known.table(state, extract(44, 9, keys[0] as Term)),
-      ...keys.flatMap((k) => [...known.entry(state, k), agrees(state, k, x)]),
-    ],
-    goals: [{ name: "it does", path: TRUE, goal: walked(state, m, mappedKey(root, x)) }],
+    hypotheses: [...theory.hypotheses, ...facts],
+    goals: [{ name: "it does", path: TRUE, goal: walked(state, m, mappedKey(root, anyPage)) }],
   };
 }
 
