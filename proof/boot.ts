@@ -9,18 +9,23 @@ import {
   band,
   bor,
   bv,
+  type Call,
   type Clause,
   type Contract,
+  concat,
   eq,
   extract,
   FALSE,
   implies,
   ite,
+  type LoopContract,
   lshr,
+  Memory,
   ne,
   not,
   or,
   type State,
+  shl,
   sub,
   type Term,
   TRUE,
@@ -29,18 +34,34 @@ import {
   zext,
 } from "../microv/index.ts";
 import { type Bits, maskOf } from "./bits.ts";
+import { invariantsOf } from "./invariants.ts";
 import { field, fieldNames } from "./layout.ts";
+import { holdingNothing } from "./lock.ts";
 import { type Registers, vttbrOf } from "./machine.ts";
 import { cpuField, cpuKey, type Feature, has, setHostReg, thisCpu } from "./percpu.ts";
 import { profileField } from "./profile.ts";
 import {
+  address,
+  ghost,
   HOST_ROOT,
   infoFacts,
   isAligned,
+  isAnyRoot,
+  known,
   type Machine,
+  type MemoryName,
+  memory,
   nothingStale,
+  OWNER_CORE,
+  page,
+  read,
   requireNothingStale,
+  rewrite,
+  rootPage,
   setGhost,
+  startLevel,
+  tree,
+  Use,
   word,
   write,
 } from "./state.ts";
@@ -123,6 +144,7 @@ const core = (state: State, m: Machine, name: string): Term =>
 function setUp(c: Clause, m: Machine, registers: Registers): void {
   const { before, state } = c;
   requireNothingStale(c);
+  for (const [n, fact] of infoFacts(m).entries()) c.require(`fact ${n} about the information`, fact);
   detect(c, m, registers);
   const present = (...features: Feature[]) => has(state, m, ...features);
   const set = (name: string, value: Term, condition: Term = TRUE) =>
@@ -196,12 +218,148 @@ function hostEntered(c: Clause, m: Machine, registers: Registers, entry: Term, c
   registers.set(state, "spsr_el2", bv(0b11_1100_0101, 64));
 }
 
+// ----------------------------------------------------------------------------------------------------------------------------- memory
+
+const pool = (m: Machine): Term => page(m.info("poolBase"));
+const isPool = (m: Machine, table: Term): Term =>
+  ult(sub(table, pool(m)), extract(35, 0, m.info("poolPages")));
+
+/** Input address bits by ID_AA64MMFR0_EL1.PARange, as far as the core has roots for them (Arm ARM D24.2.75). */
+function physicalBits(state: State, registers: Registers): Term {
+  const range = extract(3, 0, registers.get(state, "id_aa64mmfr0_el1"));
+  const known = [32, 36, 40, 42, 44];
+  return known.reduceRight((rest, bits, n) => ite(eq(range, bv(n, 4)), bv(bits, 64), rest), bv(48, 64));
+}
+
+/**
+ * The state from which the core starts: this CPU alone runs, so it holds what there is to hold. The core's own state and tables of VMs are
+ * zero; RAM holds anything, table memory too. Ghosts say what boot is about to make: the roots, and the pool's list from its last page on.
+ */
+export function reset(m: Machine, registers: Registers): (state: State) => void {
+  return (state) => {
+    holdingNothing(state);
+    state.ghosts.booting = TRUE;
+    state.ghosts.poolHeld = TRUE;
+    const fill = (name: MemoryName, value: (key: Term) => Term) => {
+      const { keyWidth, valueWidth } = memory(state, name);
+      state.memories[name] = Memory.from(keyWidth, valueWidth, value);
+    };
+    const zeroes = [
+      "mapped",
+      "paged",
+      "refs",
+      "pins",
+      "zeroed",
+      "cleaned",
+      "isPrivate",
+      "handle",
+      "alive",
+    ] as const;
+    for (const name of [...zeroes, "vcpuRank", "vcpuAtRank"] as const) {
+      const { valueWidth } = memory(state, name);
+      fill(name, () => bv(0, valueWidth));
+    }
+    const level = startLevel(physicalBits(state, registers));
+    const firstOf = (second: Term) =>
+      ite(eq(level, bv(0, 2)), concat(second, bv(0, 36)), concat(bv(0, 9), second, bv(0, 27)));
+    fill("use", (table) =>
+      ite(isAnyRoot(m, table), tree(extract(8, 1, table)), ite(isPool(m, table), Use.FREE, Use.OTHER)),
+    );
+    fill("level", () => level);
+    fill("base", (table) => firstOf(extract(0, 0, table)));
+    fill("position", (key) => {
+      const second = ite(eq(level, bv(0, 2)), extract(36, 36, key), extract(27, 27, key));
+      return concat(extract(35, 1, rootPage(m, extract(46, 39, key))), second);
+    });
+    fill("rank", (table) => add(sub(table, pool(m)), bv(1, 36)));
+    fill("atRank", (rank) => sub(add(pool(m), rank), bv(1, 36)));
+    const at = (name: string) => m.layout.constant(name);
+    const empty = [
+      [at("CORE_STATE"), 0x1000],
+      [at("VM_TABLE"), at("MAX_VMS") * at("VM_RECORD_SIZE")],
+      [at("VCPU_TABLE"), at("MAX_VCPUS") * at("VCPU_RECORD_SIZE")],
+    ] as const;
+    rewrite(
+      state,
+      "linear",
+      (key) => or(...empty.map(([start, size]) => ult(sub(key, bv(start >> 3, 29)), bv(size >> 3, 29)))),
+      () => bv(0, 64),
+    );
+  };
+}
+
+/** What `divideMemory` makes of the owner table and of table memory: the core's pages are its own, roots are empty, the pool is a list. */
+function divided(m: Machine, before: State, parts: { host: Term; core: Term; roots: Term; pool: Term }) {
+  const owner = (memory: Memory) =>
+    memory.rewrite((index, old) => {
+      const place = zext(index, 64);
+      const first = lshr(sub(m.info("coreBase"), m.info("ramBase")), bv(12, 64));
+      const isCore = ult(sub(place, first), parts.core);
+      return ite(isCore, concat(OWNER_CORE, bv(0, 40)), ite(ult(place, parts.host), bv(0, 64), old));
+    });
+  const pt = (memory: Memory) =>
+    memory.rewrite((key, old) => {
+      const table = extract(44, 9, key);
+      const place = sub(table, pool(m));
+      const previous = ite(eq(place, bv(0, 36)), bv(0, 64), address(sub(table, bv(1, 36))));
+      const link = ite(eq(extract(8, 0, key), bv(0, 9)), previous, bv(0, 64));
+      const isRoot = ult(zext(sub(table, page(m.info("rootsBase"))), 64), parts.roots);
+      return ite(ult(zext(place, 64), parts.pool), link, ite(isRoot, bv(0, 64), old));
+    });
+  return { owner: owner(memory(before, "owner")), pt: pt(memory(before, "pt")) };
+}
+
+/** The loops of `divideMemory`: each is as far as its counter says. */
+function dividing(m: Machine): Record<number, LoopContract> {
+  const local = (state: State, n: number) => state.locals[n] as Term;
+  const none = bv(0, 64);
+  const all = {
+    host: m.info("ramPages"),
+    core: m.info("corePages"),
+    roots: bv(512, 64),
+    pool: m.info("poolPages"),
+  };
+  const counting = (
+    n: number,
+    most: Term,
+    what: "owner" | "pt",
+    parts: (count: Term, entry: State) => Memory,
+  ): LoopContract => ({
+    invariant: (now) => ({ "the counter is in range": ule(local(now, n), most) }),
+    variant: (now) => sub(most, local(now, n)),
+    memories: { [what]: (now, entry) => parts(local(now, n), entry) },
+    ghosts: what === "pt" ? { unordered: "any" } : {},
+  });
+  const start = { host: none, core: none, roots: none, pool: none };
+  return {
+    0: counting(0, all.host, "owner", (host, entry) => divided(m, entry, { ...start, host }).owner),
+    1: counting(0, all.core, "owner", (core, entry) => divided(m, entry, { ...start, core }).owner),
+    2: counting(0, all.roots, "pt", (roots, entry) => divided(m, entry, { ...start, roots }).pt),
+    3: {
+      ...counting(2, all.pool, "pt", (pool, entry) => divided(m, entry, { ...start, pool }).pt),
+      memories: {
+        pt: (now, entry) => divided(m, entry, { ...start, pool: local(now, 2) }).pt,
+        use: (_, entry) => memory(entry, "use"),
+      },
+      locals: {
+        1: (now) => {
+          const count = local(now, 2);
+          const last = add(m.info("poolBase"), shl(sub(count, bv(1, 64)), bv(12, 64)));
+          return ite(eq(count, none), none, last);
+        },
+      },
+    },
+  };
+}
+
 export function bootContracts({ m, registers }: Core): Contract[] {
   const info = m.info;
+  const names = invariantsOf(m, registers).map(({ name }) => name);
   return [
     {
       // Four bits of a register.
       function: "boot/idField",
+      founding: true,
       parameters: ["register", "shift"],
       spec(c) {
         const [register, shift] = c.args as [Term, Term];
@@ -212,6 +370,7 @@ export function bootContracts({ m, registers }: Core): Contract[] {
     {
       // Whether a range of pages lies in the core's memory.
       function: "boot/inCore",
+      founding: true,
       parameters: ["base", "pages"],
       spec(c) {
         const [base, pages] = c.args as [Term, Term];
@@ -255,8 +414,38 @@ export function bootContracts({ m, registers }: Core): Contract[] {
       },
     },
     {
+      // Gives each principal its memory; nothing is mapped yet.
+      function: "boot/divideMemory",
+      founding: true,
+      without: names,
+      given: reset(m, registers),
+      ghost: {
+        pt_write: (one: Call) => known(one, "use", page(one.args[0] as Term), Use.FREE),
+      },
+      loops: dividing(m),
+      spec(c) {
+        const { before, state } = c;
+        for (const [n, fact] of infoFacts(m).entries()) c.require(`fact ${n} about the information`, fact);
+        c.require("the machine starts", and(ghost(before, "booting"), ghost(before, "poolHeld")));
+        c.requireAll("the pool's pages are free", "use", (table) =>
+          implies(isPool(m, table), eq(read(before, "use", table), Use.FREE)),
+        );
+        const [host, coreSize, pages] = [info("ramPages"), info("corePages"), info("poolPages")];
+        Object.assign(
+          state.memories,
+          divided(m, before, { host, core: coreSize, roots: bv(512, 64), pool: pages }),
+        );
+        const last = add(info("poolBase"), shl(sub(pages, bv(1, 64)), bv(12, 64)));
+        const at = (name: string) => bv((m.layout.constant("CORE_STATE") + field.core(name)) >> 3, 29);
+        write(state, "linear", at("poolHead"), ite(zero(pages), bv(0, 64), last));
+        write(state, "linear", at("poolFree"), pages);
+        c.havocGhost("unordered");
+      },
+    },
+    {
       // Finds out what this CPU has.
       function: "boot/detect",
+      founding: true,
       parameters: ["cpu"],
       forms: { 0: thisCpu(m) },
       spec: (c) => detect(c, m, registers),
@@ -264,6 +453,7 @@ export function bootContracts({ m, registers }: Core): Contract[] {
     {
       // Sets every EL2 register for the host on this CPU, or ends the core when the CPU lacks what others have.
       function: "boot/setupCpu",
+      founding: true,
       parameters: ["cpu"],
       forms: { 0: thisCpu(m) },
       given: nothingStale,
@@ -272,6 +462,7 @@ export function bootContracts({ m, registers }: Core): Contract[] {
     {
       // Lets this CPU run the host.
       function: "boot/enterHost",
+      founding: true,
       parameters: ["cpu", "entry", "context"],
       forms: { 0: thisCpu(m) },
       spec(c) {
