@@ -390,10 +390,15 @@ Ltac by_cases := repeat match goal with P : who |- _ => destruct P | x : what |-
 Example scrubbing_meets_the_hypotheses : unwinding who Host (tiny true) (rules true).
 Proof. split; [intros x o s|intros P x o s|intros P x o s t|intros P x o s t|intros x o s]; simpl in x; by_cases. Qed.
 
-Example without_scrub_the_first_form_holds : forall P x o s t,
-  same _ (tiny false) P s t -> same _ (tiny false) (actor _ _ (rules false) x) s t ->
-  same _ (tiny false) P (step _ (tiny false) x o s) (step _ (tiny false) x o t).
-Proof. intros P x; simpl in x; by_cases. Qed.
+Example without_scrub_all_else_holds :
+  let L := tiny false in let Pi := rules false in
+  kept who L /\
+  (forall P x o s, concerns _ _ Pi P x o s = false -> same _ L P s (step _ L x o s)) /\
+  (forall P x o s t, same _ L P s t -> same _ L (actor _ _ Pi x) s t -> same _ L P (step _ L x o s) (step _ L x o t)) /\
+  (forall x o s, concerns _ _ Pi Host x o s = true -> actor _ _ Pi x = Host).
+Proof.
+  split; [intros x o s|split; [intros P x o s|split; [intros P x o s t|intros x o s]]]; simpl in x; by_cases.
+Qed.
 
 Example and_yet_the_vm_learns_the_secret :
   let L := tiny false in let s := (1, 0) in let t := (2, 0) in let run := [(Gives, 0)] in
