@@ -38,6 +38,7 @@ import {
   emptyTree,
   kvmHeld,
   listFits,
+  structureOf,
   sveBytes,
   tablesFit,
   vcpuField,
@@ -138,6 +139,25 @@ function recallRecords(c: Clause, m: Machine): void {
   c.recall((state) => emptyTree(state, m, variable("any pt", 45)));
   for (const name of ["any use", "any level"])
     c.recall((state) => emptyTree(state, m, concat(variable(name, 36), bv(0, 9))));
+}
+
+/**
+ * Promises that the invariants about whole trees and owners outlive a change of who exists, at arbitrary entries; what else they lead to is
+ * used of the state before.
+ */
+function keepsStructure(c: Clause, m: Machine, slot: Term): void {
+  const root = rootPage(m, slot);
+  for (const { name, memory: where, at } of structureOf(m)) {
+    const key = variable(`any ${where}`, memory(c.before, where as MemoryName).keyWidth);
+    c.recall((state) => at(state, key));
+    c.ensureAll(`kept: ${name}`, where, (one, now) => at(now, one));
+  }
+  const x = extract(35, 0, variable("any mapped", 44));
+  for (const key of [
+    concat(root, extract(35, 27, x)),
+    concat(extract(35, 1, root), extract(27, 27, x), extract(26, 18, x)),
+  ])
+    c.recall((state) => emptyTree(state, m, key));
 }
 
 export function vmContracts(core: Core): Contract[] {
@@ -407,6 +427,7 @@ export function vmContracts(core: Core): Contract[] {
         const inRecord = (key: Term) => eq(extract(28, 4, key), extract(31, 7, vmAt(m, slot)));
         c.havoc("linear", (key) => and(done, or(inRecord(key), eq(key, bv(used >> 3, 29)))));
         create(state, result);
+        keepsStructure(c, m, slot);
         const at = (name: string) => vm(state, slot, name);
         const is = (name: string, value: Term) => eq(at(name), value);
         const bits = at("ipaBits");
