@@ -264,8 +264,9 @@ Qed.
     The layer below does the same with more: entries of tables where the one above has a map, translations that a TLB may still hold.
     [above] is the state of the layer above that a state stands for, and [means] what a step amounts to there: writing the entry of a
     block maps many pages, taking a lock is nothing. [simulates]: what a primitive changes is what these steps change, and they find what
-    they demand. [preserves_views] makes the refinement preserve security: equal views above imply equal views below. Both are proved by
-    the second part of proof/theorem.ts, from the invariants that tie the layers (proof/invariants.ts). *)
+    they demand ("... is a step of the layer", "owners and contents change as the layer says"). [preserves_views] makes the refinement
+    preserve security: equal views above imply equal views below. In proof/theorem.ts the state above is made of words of the machine
+    below and views are the same words; that the hardware reaches no other is "what a walk ... reaches". *)
 
 Record refinement (A B : layer) (above : state B -> state A) (means : action B -> answers B -> state B -> execution A)
     : Prop := {
