@@ -10,6 +10,7 @@ import {
   copyState,
   eq,
   extract,
+  FALSE,
   implies,
   ite,
   not,
@@ -125,8 +126,35 @@ function guestHeld(m: Machine): (state: State) => void {
   };
 }
 
-const vmOfRunning = (state: State, m: Machine): Term =>
-  vmIndex(extract(31, 0, word(state, vcpuField(m, running, "vm"))));
+const vmOfRunning = (state: State, m: Machine): Term => vmOf(state, m, running);
+const vmOf = (state: State, m: Machine, index: Term): Term =>
+  vmIndex(extract(31, 0, word(state, vcpuField(m, index, "vm"))));
+
+/** Promises that, if a guest goes on, what holding its vCPU `index` means is so, and that else nothing is held. */
+function nothingElseHeld(c: Clause, m: Machine, index: Term, goesOn: Term): void {
+  const { state } = c;
+  const slot = vmOf(state, m, index);
+  c.ensure("its vCPU is held", implies(goesOn, holds(state, "vcpuHeld", index)));
+  c.ensure("its VM stays", implies(goesOn, holds(state, "vmHeld", slot)));
+  c.ensure("its vCPU exists", implies(goesOn, isVcpu(state, m, index)));
+  c.ensureAll("no other vCPU is held", "vcpuHeld", (key, now) =>
+    implies(holds(now, "vcpuHeld", key), and(goesOn, eq(key, index))),
+  );
+  c.ensureAll("no other VM is", "vmHeld", (key, now) =>
+    implies(holds(now, "vmHeld", key), and(goesOn, eq(key, slot))),
+  );
+  c.ensureAll("what is held in place is what it needs", "accessible", (x, now) =>
+    eq(holds(now, "accessible", x), and(goesOn, heldPage(now, m, index, x))),
+  );
+}
+
+/** Whether vCPU record `index` and the record of its VM agree with what is, and the vCPU exists. */
+const isVcpu = (state: State, m: Machine, index: Term): Term =>
+  and(
+    not(eq(word(state, vcpuField(m, index, "hva")), bv(0, 64))),
+    vcpuRecord(state, m, index),
+    vmRecord(state, m, vmOf(state, m, index)),
+  );
 
 export function topContracts({ m, registers }: Core): Contract[] {
   return [
@@ -143,7 +171,7 @@ export function topContracts({ m, registers }: Core): Contract[] {
         c.ensure("the core has booted", not(eq(m.core("booted"), bv(0, 64))));
         c.ensure("the host's context is whole", hostRuns(state, m, registers));
         c.ensure("EL2 is as the host has it", hostControls(state, m, registers));
-        c.ensureAll("no vCPU is held", "vcpuHeld", (key, now) => not(holds(now, "vcpuHeld", key)));
+        nothingElseHeld(c, m, bv(0, 10), FALSE);
         c.can("it returns", TRUE);
       },
     },
@@ -168,14 +196,11 @@ export function topContracts({ m, registers }: Core): Contract[] {
         const index = vcpuIndex(vcpu);
         c.ensure("the host's context is whole", implies(back, hostRuns(state, m, registers)));
         c.ensure("EL2 is as the host has it", implies(back, hostControls(state, m, registers)));
-        c.ensureAll("no other vCPU is held", "vcpuHeld", (key, now) =>
-          implies(holds(now, "vcpuHeld", key), and(not(back), eq(key, index))),
-        );
+        nothingElseHeld(c, m, index, not(back));
         c.ensure(
           "the guest's context is whole",
           implies(not(back), guestRuns(state, m, registers, vcpuAt(m, index))),
         );
-        c.ensure("its vCPU is held", implies(not(back), holds(state, "vcpuHeld", index)));
         return result;
       },
     },
@@ -201,9 +226,7 @@ export function topContracts({ m, registers }: Core): Contract[] {
           or(...["IRQ", "SERROR", "TRAP"].map((name) => eq(code, exit(name)))),
         );
         c.require("the guest runs", guestRuns(before, m, registers, vcpu));
-        c.require("its vCPU exists", not(eq(word(before, vcpuField(m, running, "hva")), bv(0, 64))));
-        c.require("its record agrees", vcpuRecord(before, m, running));
-        c.require("its VM's record agrees", vmRecord(before, m, vmOfRunning(before, m)));
+        c.require("its vCPU exists", isVcpu(before, m, running));
         // While they are loaded CPTR_EL2.TFP is clear, and no access to them is trapped to EL2.
         const usesFp = eq(extract(31, 26, registers.get(before, "esr_el2")), kind("FP_ASIMD"));
         const usesSve = eq(extract(31, 26, registers.get(before, "esr_el2")), kind("SVE"));
@@ -224,9 +247,8 @@ export function topContracts({ m, registers }: Core): Contract[] {
         nothingUnderWay(c);
         c.ensure("the host's context is whole", implies(back, hostRuns(state, m, registers)));
         c.ensure("EL2 is as the host has it", implies(back, hostControls(state, m, registers)));
-        c.ensure("no vCPU is held", implies(back, not(holds(state, "vcpuHeld", running))));
         c.ensure("the guest's context is whole", implies(not(back), guestRuns(state, m, registers, vcpu)));
-        c.ensure("its vCPU is held", implies(not(back), holds(state, "vcpuHeld", running)));
+        nothingElseHeld(c, m, running, not(back));
         const inGuest = not(back);
         const after = hostValues(state, m, registers, vcpu, inGuest);
         const was = hostValues(before, m, registers, vcpu, TRUE);
