@@ -387,11 +387,13 @@ export class Executor {
     return this.merge(exits);
   }
 
-  private loopBySpec(at: Instruction, spec: LoopSpec, entry: State, frame: Frame): State | undefined {
+  /** What a specification is given are copies: it may keep them in functions that are called when the execution has gone on. */
+  private loopBySpec(at: Instruction, spec: LoopSpec, before: State, frame: Frame): State | undefined {
     this.position.push(this.place(at, frame), "#");
+    const entry = copyState(before);
     const head = this.arbitraryHead(at, spec, entry);
     this.obligeHead("at entry", at, spec, entry, entry);
-    for (const fact of Object.values(spec.invariant?.(head, entry) ?? {})) {
+    for (const fact of Object.values(spec.invariant?.(copyState(head), entry) ?? {})) {
       this.facts.push(implies(head.path, fact));
     }
     const label: Label = { height: head.stack.length, arity: 0, arrivals: [] };
@@ -426,18 +428,19 @@ export class Executor {
       if (form === "any") head.memories[name] = this.freshMemory(name, old.keyWidth, old.valueWidth);
     }
     for (const [index, form] of Object.entries(spec.locals ?? {}))
-      head.locals[Number(index)] = form(head, entry);
+      head.locals[Number(index)] = form(copyState(head), entry);
     for (const [name, form] of Object.entries(spec.ghosts ?? {})) {
-      if (form !== "any") head.ghosts[name] = form(head, entry);
+      if (form !== "any") head.ghosts[name] = form(copyState(head), entry);
     }
     for (const [name, form] of Object.entries(spec.memories ?? {})) {
-      if (form !== "any") head.memories[name] = form(head, entry);
+      if (form !== "any") head.memories[name] = form(copyState(head), entry);
     }
     return head;
   }
 
   /** Demands that `now` is a state the specification allows at the head. */
-  private obligeHead(when: string, at: Instruction, spec: LoopSpec, now: State, entry: State): void {
+  private obligeHead(when: string, at: Instruction, spec: LoopSpec, state: State, entry: State): void {
+    const now = copyState(state);
     const demand = (what: string, goal: Term) => this.oblige(`loop: ${what} ${when}`, "loop", goal, at, now);
     for (const [name, fact] of Object.entries(spec.invariant?.(now, entry) ?? {})) demand(name, fact);
     for (const [index, form] of Object.entries(spec.locals ?? {})) {
