@@ -401,6 +401,12 @@ function freeTable(vm: Vm, ipa: u64, level: u32): void {
   poolFree(entry & PTE_ADDRESS);
 }
 
+/** True when nothing is left of the tables of a VM but its root, which is empty. The slot's lock is held. */
+export function isDismantled(vm: Vm): bool {
+  const root = nptRoot(<u32>vm.slot);
+  return isEmpty(root) && isEmpty(root + 4096);
+}
+
 /**
  * Takes apart the tables of a dying VM from `ipa` on, one region a call. Returns the address to continue at; nothing
  * is left when that is outside the VM's range. The slot's lock is held.

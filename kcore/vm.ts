@@ -13,6 +13,7 @@ import { acquire, LOCK_S2PAGE, LOCK_VMS, release, tryAcquire, tryRelease } from 
 import { host_read8, host_read32, host_read64, host_write64 } from "./machine";
 import {
   dismantle,
+  isDismantled,
   mapForHost,
   ownerNow,
   returnPage,
@@ -255,8 +256,14 @@ function teardownLocked(handle: u64): i64 {
   }
   acquire(slot);
   for (let i: u32 = 0; i < STEP && vm.cursor >> vm.ipaBits == 0; i++) vm.cursor = dismantle(vm, vm.cursor);
+  let done = vm.cursor >> vm.ipaBits != 0;
+  if (done && !isDismantled(vm)) {
+    // Nothing is left when the end is reached. A slot must not be used again where that is wrong, so it is looked up.
+    done = false;
+    vm.cursor = 0;
+  }
   release(slot);
-  if (vm.cursor >> vm.ipaBits == 0) return ERESTART;
+  if (!done) return ERESTART;
   tlbFlushVmid(nptVttbr(slot));
   returnDonated(vm, vm.hypVm, vm.hypVmPages);
   returnDonated(vm, vm.pgd, vm.pgdPages);
