@@ -26,11 +26,11 @@
 import {
   add,
   and,
-  bool,
   bv,
   concat,
   eq,
   extract,
+  FALSE,
   type Goal,
   implies,
   ite,
@@ -39,14 +39,54 @@ import {
   not,
   or,
   type Problem,
+  type State,
   type Term,
   TRUE,
   ugt,
-  ult,
   variable,
   zext,
 } from "../microv/index.ts";
+import { handleNames, leafLives, leafOwned } from "./invariants.ts";
 import { lemma } from "./lemma.ts";
+import {
+  CASES,
+  type Case,
+  EMPTIED,
+  key,
+  pa,
+  type Run,
+  run,
+  stateBefore,
+  stateBeforeZero,
+  table,
+  walkOf,
+} from "./primitives.ts";
+import {
+  address,
+  agrees,
+  covers,
+  hasTableBit,
+  holds as holdsAt,
+  inRam,
+  inTree,
+  isCores,
+  isHosts,
+  isOrdinary,
+  isValidLeaf,
+  mappedKey,
+  OWNER_HOST,
+  ownerOf,
+  pageAt,
+  page as pageOf,
+  payloadOf,
+  placeAt,
+  ramIndex,
+  read,
+  rootOf,
+  rootPage,
+  someOffset,
+  write,
+} from "./state.ts";
 import type { Core } from "./theory.ts";
 
 // ------------------------------------------------------------------------------------------------------------------- the layer
@@ -358,7 +398,312 @@ function layerLemmas(): Problem[] {
   ]);
 }
 
+// ------------------------------------------------------------------------------------------------------------- the layer below
+
+/*
+ * The machine of `machine.ts` does the same. `owner` and `frame` are the owner table's entries of RAM; `mapped` is the ghost of that name,
+ * which is what the hardware's walk finds (`primitives.ts`); `target` is where that walk leads; `contents` are the pages' own; `scrubbed`
+ * pages are `zeroed`. So equal views above are equal views below: both are the same words. What is left to show is that a walk leads
+ * only where the layer says, and that each primitive, as it is demanded to be used, is steps of the layer.
+ */
+
+/** Where the walk for input page `input` leads that passes `keys`, the entries from level `start` on, if `input` is mapped. */
+function walkTarget(state: State, keys: readonly Term[], start: number, input: Term): Term {
+  const at = (level: number): Term => {
+    const entry = read(state, "pt", keys[level - start] as Term);
+    if (level === 3) return pageOf(entry);
+    const bits = 27 - 9 * level;
+    const leaf = concat(extract(47, 12 + bits, entry), extract(bits - 1, 0, input));
+    return ite(hasTableBit(entry), at(level + 1), level === 0 ? bv(0, 36) : leaf);
+  };
+  return at(start);
+}
+
+const root = variable("walked root", 8);
+const input = variable("walked page", 36);
+
+/** The offset of an input page into a leaf of a level. */
+function offsetIn(level: Term, at: Term): Term {
+  const low = (bits: number) => zext(extract(bits - 1, 0, at), 36);
+  return ite(eq(level, bv(1, 2)), low(18), ite(eq(level, bv(2, 2)), low(9), bv(0, 36)));
+}
+
+/** A walk of the tree of HOST or of a private VM in an arbitrary state. */
+function walkIn(core: Core, state: State, start: number) {
+  const { keys, facts } = walkOf(core, state, root, input, start);
+  const isMapped = and(
+    not(isOrdinary(state, root)),
+    holdsAt(state, "mapped", mappedKey(root, input)),
+    start === 0 ? TRUE : eq(extract(35, 28, input), bv(0, 8)),
+  );
+  return { keys, facts, isMapped, target: walkTarget(state, keys, start, input) };
+}
+
+/** Invariants 2 and 3: a walk leads to HOST's own pages or no RAM, and a private VM's to its own page that stands at this frame. */
+function reachLemma(core: Core, start: number): Omit<Problem, "name"> {
+  const { m, theory } = core;
+  const state = theory.start();
+  write(state, "level", rootPage(m, root), bv(start, 2));
+  const { keys, facts, isMapped, target } = walkIn(core, state, start);
+  const owned = keys.flatMap((k) => {
+    const offset = offsetIn(placeAt(state, k).level, input);
+    return [leafOwned(state, m, k, offset), leafLives(state, m, k, offset)];
+  });
+  const index = ramIndex(m, target);
+  const entry = read(state, "owner", index);
+  const own = and(
+    inRam(m, target),
+    eq(ownerOf(entry), read(state, "handle", root)),
+    eq(payloadOf(entry), zext(input, 40)),
+    holdsAt(state, "alive", root),
+  );
+  const invariants = core.theory.invariants.filter(({ memory }) => memory === "owner");
+  const of = invariants.map((one) => one.at(state, index));
+  return {
+    hypotheses: [...theory.hypotheses, ...facts, ...owned, ...of, handleNames(state, root)],
+    goals: [
+      {
+        name: "HOST reaches a page by its own address, and RAM only where it is HOST's",
+        path: and(isMapped, eq(root, HOST)),
+        goal: and(eq(target, input), implies(inRam(m, target), isHosts(state, m, target))),
+      },
+      {
+        name: "a private VM reaches its own page at this frame",
+        path: and(isMapped, ne(root, HOST)),
+        goal: own,
+      },
+      {
+        name: "nobody reaches a page of the core",
+        path: and(isMapped, inRam(m, target)),
+        goal: not(isCores(m, target)),
+      },
+    ],
+  };
+}
+
+/** A leaf of an ordinary VM maps pages of HOST, which are not the core's: so ordinary VMs are part of HOST. */
+function lentLemma(core: Core): Omit<Problem, "name"> {
+  const { m, theory } = core;
+  const state = theory.start();
+  const leaf = placeAt(state, variable("any pt", 45));
+  const offset = someOffset(leaf.level);
+  const some = add(pageOf(leaf.entry), offset);
+  const owners = theory.invariants.filter(({ memory }) => memory === "owner");
+  return {
+    hypotheses: [
+      ...theory.hypotheses,
+      leafLives(state, m, leaf.key, offset),
+      ...owners.map((one) => one.at(state, ramIndex(m, some))),
+      and(inTree(leaf.use), isOrdinary(state, rootOf(leaf.use)), isValidLeaf(leaf.entry, leaf.level)),
+    ],
+    goals: [
+      { name: "its page is HOST's", path: TRUE, goal: isHosts(state, m, some) },
+      {
+        name: "its page is referenced, so it is not given away",
+        path: TRUE,
+        goal: ne(read(state, "refs", ramIndex(m, some)), bv(0, 40)),
+      },
+      { name: "its page is not the core's", path: TRUE, goal: not(isCores(m, some)) },
+    ],
+  };
+}
+
+/** Invariant 3: no page is reached at two frames, or by two principals. */
+function apartLemma(): Omit<Problem, "name"> {
+  const state = arbitrary("");
+  const [Q, at] = [variable("Q", 8), variable("other input page", 36)];
+  const [one, other] = [concat(P, x), concat(Q, at)];
+  return {
+    hypotheses: [
+      mapsItsOwn(state, P, x),
+      mapsItsOwn(state, Q, at),
+      names(P),
+      names(Q),
+      holds(state.mapped, one),
+      holds(state.mapped, other),
+      holds(isRam, state.target.read(one)),
+    ],
+    goals: [
+      {
+        name: "one page, one principal and one frame",
+        path: eq(state.target.read(one), state.target.read(other)),
+        goal: and(eq(P, Q), eq(x, at)),
+      },
+    ],
+  };
+}
+
+/**
+ * A walk before and after `made` changed tables that translate the pages of which `isInside` says so: outside it leads where it led;
+ * inside, what is mapped is unmapped or what is not is mapped, never one page replaced by another.
+ */
+function treeGoals(
+  core: Core,
+  before: State,
+  start: number,
+  made: Run,
+  isInside: Term,
+  same: Term,
+): { facts: readonly Term[]; goals: Goal[] } {
+  const { facts, isMapped, target } = walkIn(core, before, start);
+  const { after } = made;
+  const { keys } = walkOf(core, after, root, input, start);
+  const mappedAfter = holdsAt(after, "mapped", mappedKey(root, input));
+  return {
+    facts,
+    goals: [
+      {
+        name: "outside, what is mapped stays mapped to the same page",
+        path: and(isMapped, not(isInside)),
+        goal: and(mappedAfter, eq(walkTarget(after, keys, start, input), target)),
+      },
+      {
+        name: "outside, nothing is mapped anew",
+        path: and(not(isOrdinary(before, root)), not(isInside)),
+        goal: implies(mappedAfter, holdsAt(before, "mapped", mappedKey(root, input))),
+      },
+      {
+        name: "inside, no page is replaced by another at once",
+        path: and(isMapped, isInside),
+        goal: or(not(mappedAfter), same),
+        reachable: false,
+      },
+    ],
+  };
+}
+
+function writeLemma(core: Core, one: Case, start: number): Omit<Problem, "name"> {
+  const { before, value, where } = stateBefore(core, one);
+  write(before, "level", rootPage(core.m, root), bv(start, 2));
+  const made = run(core, "pt_write", before, [pa, value]);
+  const place = placeAt(before, key);
+  const isInside = and(inTree(place.use), eq(rootOf(place.use), root), covers(place, input));
+  const { facts, goals } = treeGoals(core, before, start, made, isInside, eq(value, place.entry));
+  const hypotheses = [
+    ...core.theory.hypotheses,
+    where,
+    ...made.demands,
+    ...facts,
+    agrees(before, key, input),
+  ];
+  return { hypotheses, goals };
+}
+
+function zeroLemma(core: Core, one: (typeof EMPTIED)[number], start: number): Omit<Problem, "name"> {
+  const { before, where } = stateBeforeZero(core, one);
+  write(before, "level", rootPage(core.m, root), bv(start, 2));
+  const made = run(core, "pt_zero", before, [address(table)]);
+  const { use } = placeAt(before, concat(table, extract(8, 0, input)));
+  const spans = eq(extract(36, 9, read(before, "base", table)), zext(extract(35, 9, input), 28));
+  const isInside = and(inTree(use), eq(rootOf(use), root), spans);
+  const { facts, goals } = treeGoals(core, before, start, made, isInside, FALSE);
+  return { hypotheses: [...core.theory.hypotheses, where, ...made.demands, ...facts], goals };
+}
+
+/** Primitives that change who owns a page or what it holds are steps of the layer: what they demand is what the step demands. */
+function ownerLemma(core: Core): Omit<Problem, "name"> {
+  const { m, theory } = core;
+  const before = theory.start();
+  const args = [variable("index", 64), variable("entry", 64)];
+  const owner = run(core, "s2page_write", before, args);
+  const index = extract(35, 0, args[0] as Term);
+  const at = pageAt(m, index);
+  const [from, to] = [before, owner.after].map((state) => ownerOf(read(state, "owner", index))) as [
+    Term,
+    Term,
+  ];
+  const changes = and(...owner.demands, ne(from, to));
+  const isMapped = (state: State, entry: Term) => {
+    const root = extract(7, 0, ownerOf(entry));
+    const exists = and(holdsAt(state, "alive", root), eq(read(state, "handle", root), ownerOf(entry)));
+    return and(exists, holdsAt(state, "mapped", mappedKey(root, extract(35, 0, payloadOf(entry)))));
+  };
+  const isVms = (value: Term) => ugt(value, bv(255, 24));
+  const zero = run(core, "page_zero", before, [variable("zero address", 64)]);
+  const zeroed = read(before, "owner", ramIndex(m, pageOf(variable("zero address", 64))));
+  const hosts = theory.invariants.filter(({ memory }) => memory === "owner");
+  const heldInRam = theory.invariants.filter(({ memory }) => memory === "accessible");
+  const write64 = variable("host address", 64);
+  const bytes = run(core, "host_write64", before, [write64, variable("host value", 64)]);
+  const newRoot = extract(7, 0, to);
+  return {
+    hypotheses: [
+      ...theory.hypotheses,
+      ...[pageOf(write64), pageOf(add(write64, bv(7, 64)))].flatMap((one) => [
+        ...hosts.map((invariant) => invariant.at(before, ramIndex(m, one))),
+        ...heldInRam.map((invariant) => invariant.at(before, one)),
+      ]),
+    ],
+    goals: [
+      {
+        name: "a page is given by HOST, which does not map it, to a private VM that exists",
+        path: and(changes, eq(from, OWNER_HOST)),
+        goal: and(
+          not(holdsAt(before, "mapped", mappedKey(HOST, at))),
+          eq(to, read(before, "handle", newRoot)),
+          holdsAt(before, "isPrivate", newRoot),
+          isVms(to),
+        ),
+      },
+      {
+        name: "a page is returned by a VM that does not map it, scrubbed (invariant 7)",
+        path: and(changes, ne(from, OWNER_HOST)),
+        goal: and(
+          eq(to, OWNER_HOST),
+          isVms(from),
+          not(isMapped(before, read(before, "owner", index))),
+          holdsAt(before, "zeroed", at),
+        ),
+      },
+      {
+        name: "a page that changes owner is clean in caches (invariant 7)",
+        path: changes,
+        goal: holdsAt(before, "cleaned", at),
+      },
+      {
+        name: "a VM's page stands at one frame for as long as it is the VM's",
+        path: and(...owner.demands, eq(from, to), isVms(from)),
+        goal: eq(read(owner.after, "owner", index), read(before, "owner", index)),
+      },
+      {
+        name: "a page is scrubbed when its VM does not map it",
+        path: and(...zero.demands),
+        goal: and(isVms(ownerOf(zeroed)), not(isMapped(before, zeroed))),
+      },
+      {
+        name: "host memory is written only in pages of HOST",
+        path: and(...bytes.demands),
+        goal: and(isHosts(before, m, pageOf(write64)), isHosts(before, m, pageOf(add(write64, bv(7, 64))))),
+      },
+    ],
+  };
+}
+
+const STARTS = [0, 1];
+
 /** @returns the lemmas of this file */
-export function theoremLemmas(_core: Core): Problem[] {
-  return [...layerLemmas()];
+export function theoremLemmas(core: Core): Problem[] {
+  return [
+    ...layerLemmas(),
+    ...STARTS.map((start) =>
+      lemma(`invariants 1 to 3: what a walk from level ${start} reaches`, () => reachLemma(core, start)),
+    ),
+    lemma("invariant 3: an ordinary VM maps what HOST lends", () => lentLemma(core)),
+    lemma("invariant 3: no page is reached twice", apartLemma),
+    ...CASES.flatMap((one) =>
+      STARTS.map((start) =>
+        lemma(`pt_write of ${one.name} is a step of the layer (level ${start})`, () =>
+          writeLemma(core, one, start),
+        ),
+      ),
+    ),
+    ...EMPTIED.flatMap((one) =>
+      STARTS.map((start) =>
+        lemma(`pt_zero of ${one.name} is a step of the layer (level ${start})`, () =>
+          zeroLemma(core, one, start),
+        ),
+      ),
+    ),
+    lemma("owners and contents change as the layer says", () => ownerLemma(core)),
+  ];
 }
