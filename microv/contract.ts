@@ -311,8 +311,8 @@ class ProofClause implements Clause {
       if (actual === expected) continue;
       const same = (goal: string, key: Term, elsewhere: Term = TRUE) => {
         const means = theory.stays?.(after, name, key) ?? TRUE;
-        if (means === FALSE) return;
-        this.goal(goal, eq(actual.read(key), expected.read(key)), and(this.path, means, elsewhere));
+        const equal = eq(actual.read(key), expected.read(key));
+        if (means !== FALSE && equal !== TRUE) this.goal(goal, equal, and(this.path, means, elsewhere));
       };
       const key = variable(`any ${name}`, actual.keyWidth);
       const stores = new Set([...actual.storedKeys(), ...expected.storedKeys()]);

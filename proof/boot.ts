@@ -137,7 +137,7 @@ const HFGRTR: Record<string, Bits> = {
 };
 
 /** A word of the core's state. */
-const core = (state: State, m: Machine, name: string): Term =>
+export const coreWord = (state: State, m: Machine, name: string): Term =>
   word(state, m.layout.constant("CORE_STATE") + field.core(name));
 
 /** What every CPU has when the host starts on it. */
@@ -153,7 +153,7 @@ function setUp(c: Clause, m: Machine, registers: Registers): void {
   const either = (condition: Term, bits: Bits): Term => ite(condition, mask(bits), bv(0, 64));
   c.ensure(
     "it has FEAT_S2FWB as the other CPUs do",
-    eq(present("FWB"), not(zero(core(before, m, "forceWriteBack")))),
+    eq(present("FWB"), not(zero(coreWord(before, m, "forceWriteBack")))),
   );
   const cptr = [mask(CPTR), either(not(present("SVE")), TZ), either(not(present("SME")), TSM)].reduce(
     (all, part) => bor(all, part),
@@ -165,7 +165,7 @@ function setUp(c: Clause, m: Machine, registers: Registers): void {
   put("hostHcrx", hcrx);
   set("hcrx_el2", hcrx, present("HCX"));
   set("hcr_el2", mask(HCR));
-  set("vtcr_el2", core(before, m, "hostVtcr"));
+  set("vtcr_el2", coreWord(before, m, "hostVtcr"));
   set("vttbr_el2", vttbrOf(m, HOST_ROOT));
   set("vbar_el2", bv(0, 64));
   set("hstr_el2", bv(0, 64));

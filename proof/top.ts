@@ -22,19 +22,49 @@ import {
   variable,
   zext,
 } from "../microv/index.ts";
+import { coreWord, reset } from "./boot.ts";
 import { debugIsLoaded, debugRegisters } from "./debug.ts";
 import { sharedEl1 } from "./el1.ts";
 import { fpIsLoaded, fpOfHost, hasSve } from "./fpsimd.ts";
 import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
-import { vcpuField, vcpuRecord, vmRecord } from "./invariants.ts";
-import { constants } from "./layout.ts";
+import {
+  countsAgree,
+  countsFit,
+  invariantsOf,
+  poolFits,
+  poolHead,
+  poolList,
+  poolRank,
+  structureOf,
+  tablesFit,
+  vcpuField,
+  vcpuListed,
+  vcpuRecord,
+  vmList,
+  vmRecord,
+} from "./invariants.ts";
+import { constants, fieldNames } from "./layout.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
 import { heldPage, holdingNothing } from "./lock.ts";
 import type { Registers } from "./machine.ts";
 import { KEYS, keyPlace } from "./pauth.ts";
 import { cpuField, cpuKey, cpuNumber, fieldOf, has, hostReg } from "./percpu.ts";
+import { profileField } from "./profile.ts";
 import { vcpuAt } from "./records.ts";
-import { ghost, holds, type Machine, read, rewrite, Stale, word, write } from "./state.ts";
+import {
+  coreFacts,
+  cpu,
+  ghost,
+  holds,
+  infoFacts,
+  type Machine,
+  type MemoryName,
+  read,
+  rewrite,
+  Stale,
+  word,
+  write,
+} from "./state.ts";
 import type { Core } from "./theory.ts";
 import { guestRuns, hostRuns, RETURN, SME, usesKeys } from "./vcpu.ts";
 
@@ -156,8 +186,63 @@ const isVcpu = (state: State, m: Machine, index: Term): Term =>
     vmRecord(state, m, vmOf(state, m, index)),
   );
 
+/** What the locks grant to who takes them, by entry: so it must be so at first. */
+function granted(m: Machine): Record<string, { memory: MemoryName; at(state: State, key: Term): Term }> {
+  return {
+    "counts agree": {
+      memory: "owner",
+      at: (state, index) => and(countsAgree(state, m, index), countsFit(state, index)),
+    },
+    "free pages form a list": {
+      memory: "rank",
+      at: (state, table) => and(poolRank(state, m, table), poolList(state, table)),
+    },
+    "VM records agree": {
+      memory: "alive",
+      at: (state, slot) => and(vmRecord(state, m, slot), vmList(state, m, slot)),
+    },
+    "vCPU records agree": {
+      memory: "vcpuHeld",
+      at: (state, index) => and(vcpuRecord(state, m, index), vcpuListed(state, m, index)),
+    },
+  };
+}
+
 export function topContracts({ m, registers }: Core): Contract[] {
   return [
+    {
+      // The machine has started: from here on holds what every proof takes for granted, and the host runs.
+      function: "top/boot",
+      founding: true,
+      without: invariantsOf(m, registers).map(({ name }) => name),
+      given: reset(m, registers),
+      atReturn: (state) => {
+        state.ghosts.booting = FALSE;
+        state.ghosts.poolHeld = FALSE;
+      },
+      spec(c) {
+        const { state } = c;
+        c.require("it is the first CPU", eq(cpu, bv(0, 6)));
+        anything(c);
+        c.can("the core starts", TRUE);
+        nothingUnderWay(c);
+        nothingElseHeld(c, m, bv(0, 10), FALSE);
+        const core = (name: string) => coreWord(state, m, name);
+        const now: Machine = { ...m, core };
+        for (const [n, fact] of infoFacts(m).entries()) c.ensure(`fact ${n} about the information`, fact);
+        for (const [n, fact] of coreFacts(m, core).entries()) c.ensure(`fact ${n} about the core`, fact);
+        for (const name of fieldNames.profile) c.ensure("the profile is good", profileField(m, name));
+        c.ensure("the core has booted", not(eq(core("booted"), bv(0, 64))));
+        c.ensure("the host's context is whole", hostRuns(state, now, registers));
+        c.ensure("EL2 is as the host has it", hostControls(state, m, registers));
+        for (const one of [...invariantsOf(now, registers), ...structureOf(now)])
+          c.ensureAll(`at first: ${one.name}`, one.memory, (key, after) => one.at(after, key));
+        for (const [name, one] of Object.entries(granted(now)))
+          c.ensureAll(`at first: ${name}`, one.memory, (key, after) => one.at(after, key));
+        c.ensure("at first: the pool's list is whole", and(poolHead(state, m), poolFits(state, m)));
+        c.ensure("at first: the tables are as long as they say", tablesFit(state, m));
+      },
+    },
     {
       // A CPU has been started on the host's behalf, by the core that has booted: the host goes on there.
       function: "top/cpu_on",
