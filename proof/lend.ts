@@ -590,11 +590,12 @@ const atEmptyEntry = (m: Machine, level: number): NonNullable<Contract["uses"]> 
   };
 };
 
-/** The entry of `level` for input page `x` in the tree of `root`, where the tables say that it stands. */
-function entryFor(state: State, root: Term, level: number, x: Term): Term {
+/** The table and the entry of `level` for input page `x` in the tree of `root`, where the tables say that it stands. */
+function entryFor(state: State, root: Term, level: number, x: Term): { table: Term; entry: Term } {
   const at = bv(level, 2);
   const table = read(state, "position", positionKey(root, at, tableStart(at, zext(x, 37))));
-  return read(state, "pt", concat(table, level === 2 ? extract(17, 9, x) : extract(8, 0, x)));
+  const entry = read(state, "pt", concat(table, level === 2 ? extract(17, 9, x) : extract(8, 0, x)));
+  return { table, entry };
 }
 
 /** Types of memory that mean the same with and without HCR_EL2.FWB: devices, and non-cacheable (Arm ARM D8.6.6). */
@@ -628,10 +629,10 @@ function lends(c: Clause, m: Machine, level: number): Term {
   staleMeanwhile(c);
   ensureSettled(c, root, page(ipa));
   const is = (code: number) => eq(status, bv(code, 32));
-  const entry = entryFor(c.state, root, level, page(ipa));
+  const { table, entry } = entryFor(c.state, root, level, page(ipa));
   c.ensure(
     "what is mapped is what was proposed",
-    implies(is(Fill.MAPPED), asProposed(m, entry, leaf, level)),
+    implies(is(Fill.MAPPED), and(isOf(c.state, root, table), asProposed(m, entry, leaf, level))),
   );
   c.can("it is mapped", is(Fill.MAPPED));
   c.can("it is refused", is(Fill.REFUSED));
@@ -729,10 +730,67 @@ function lend(m: Machine): Contract {
       const denied = eq(status, concat(bv(0, 27), level, bv(Fill.DENIED, 3)));
       c.ensure("it says what became of it", or(is(Fill.MAPPED), is(Fill.ABSENT), is(Fill.REFUSED), denied));
       c.can("it is mapped", is(Fill.MAPPED));
+      const leaves = [2, 3].map((level) => {
+        const { table, entry } = entryFor(c.state, root, level, page(ipa));
+        return and(isOf(c.state, root, table), isValidLeaf(entry, bv(level, 2)));
+      });
+      c.ensure("what is mapped has a leaf", implies(is(Fill.MAPPED), or(...leaves)));
       c.can("the host must decide", is(Fill.ABSENT));
       c.can("it is refused", is(Fill.REFUSED));
       c.can("the proposal forbids the access", denied);
       return status;
+    },
+  };
+}
+
+function isEmpty(): Contract {
+  return {
+    // Whether all 512 entries of a table that this CPU holds are empty. Where it says so, they are.
+    function: "memory/isEmpty",
+    parameters: ["table"],
+    loops: {
+      0: {
+        invariant: (now) => ({
+          "the table has 512 entries": ule(now.locals[1] as Term, bv(512, 64)),
+          "it is found out, or not": ule(now.locals[2] as Term, bv(1, 32)),
+        }),
+        variant: (now) => sub(bv(512, 64), now.locals[1] as Term),
+        everywhere: (now, entry) => ({
+          "nothing changes": {
+            memory: "pt",
+            at: (key) => eq(read(now, "pt", key), read(entry, "pt", key)),
+          },
+          "what was seen is empty": {
+            memory: "pt",
+            at: (key) => {
+              const seen = ult(zext(extract(8, 0, key), 64), now.locals[1] as Term);
+              const inTable = eq(tableOf(key), page(now.locals[0] as Term));
+              const all = eq(now.locals[2] as Term, bv(1, 32));
+              return implies(and(all, seen, inTable), eq(read(now, "pt", key), bv(0, 64)));
+            },
+          },
+        }),
+        memories: { pt: "any" },
+      },
+    },
+    spec(c) {
+      const [pa] = c.args as [Term];
+      const { before, state } = c;
+      c.require("it is the address of a page", and(isAligned(pa, 12), isPhysical(pa)));
+      c.require("the table is this CPU's", isMine(before, read(before, "use", page(pa))));
+      const result = c.result(32);
+      const empty = eq(result, bv(1, 32));
+      c.ensure("it says whether it is empty", ule(result, bv(1, 32)));
+      // Written again, so that callers see it at every entry.
+      rewrite(
+        state,
+        "pt",
+        (key) => and(empty, eq(tableOf(key), page(pa))),
+        () => bv(0, 64),
+      );
+      c.can("it is empty", empty);
+      c.can("it is not", not(empty));
+      return result;
     },
   };
 }
@@ -744,31 +802,6 @@ function freeTable(m: Machine): Contract {
     parameters: ["vm", "ipa", "level"],
     forms: { 0: vmForm(m) },
     given: givenVm(m, "freeTable"),
-    loops: {
-      0: {
-        invariant: (now) => ({
-          "the table has 512 entries": ule(now.locals[3] as Term, bv(512, 64)),
-          "it is found out, or not": ule(now.locals[2] as Term, bv(1, 32)),
-        }),
-        variant: (now) => sub(bv(512, 64), now.locals[3] as Term),
-        everywhere: (now, entry) => ({
-          "nothing changes": {
-            memory: "pt",
-            at: (key) => eq(read(now, "pt", key), read(entry, "pt", key)),
-          },
-          "what was seen is empty": {
-            memory: "pt",
-            at: (key) => {
-              const seen = ult(zext(extract(8, 0, key), 64), now.locals[3] as Term);
-              const inTable = eq(tableOf(key), page(now.locals[5] as Term));
-              const all = eq(now.locals[2] as Term, bv(1, 32));
-              return implies(and(all, seen, inTable), eq(read(now, "pt", key), bv(0, 64)));
-            },
-          },
-        }),
-        memories: { pt: "any" },
-      },
-    },
     spec(c) {
       const [vm, ipa, level] = c.args as [Term, Term, Term];
       const { before } = c;
@@ -842,6 +875,7 @@ export function lendContracts({ m }: Core): Contract[] {
     lendBlock(m),
     lendPage(m),
     lend(m),
+    isEmpty(),
     freeTable(m),
     dismantle(m),
   ];
