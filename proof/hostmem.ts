@@ -7,24 +7,33 @@ import {
   type Clause,
   type Contract,
   concat,
+  copyState,
   eq,
   extract,
   implies,
+  ite,
+  type LoopContract,
+  type Memory,
   ne,
   not,
+  or,
   type State,
   sub,
   type Term,
   TRUE,
   uge,
   ule,
+  ult,
+  zext,
 } from "../microv/index.ts";
+import { countsAgree, countsFit, heldIsPinned } from "./invariants.ts";
 import { lockFree, pagesOf, requireFree, touches } from "./lock.ts";
 import {
   fitsPhysical,
   inRam,
   isPhysical,
   type Machine,
+  memory,
   OWNER_HOST,
   ownerOf,
   pageAt,
@@ -75,6 +84,28 @@ function access(state: State, pa: Term, size: Term, allowed: number, condition: 
     condition,
   );
 }
+
+const local = (state: State, index: number): Term => state.locals[index] as Term;
+
+/** A loop over at most `MAX_PIN_PAGES` pages, counted by local `count`. */
+const overPages = (count: number): Pick<LoopContract, "variant"> => ({
+  variant: (now) => sub(bv(MAX_PIN_PAGES, 64), local(now, count)),
+});
+
+/** Whether the owner table has an entry of number `index`, 64 bits. */
+const inTable = (m: Machine, index: Term): Term => ult(index, m.info("ramPages"));
+
+/** Whether page `index` is one of the first `count` of those from `first` on; both 64 bits. */
+const among = (index: Term, first: Term, count: Term): Term =>
+  ult(zext(sub(index, extract(35, 0, first)), 64), count);
+
+/** In a loop over the pages from local `first` on: the memory after `change` was added for as many as local `count` says. */
+const counted =
+  (name: "owner" | "pins", first: number, count: number, change: Term) =>
+  (now: State, entry: State): Memory => {
+    const [from, done] = [local(now, first), local(now, count)];
+    return memory(entry, name).rewrite((index, old) => ite(among(index, from, done), add(old, change), old));
+  };
 
 const sameOffset = (a: Term, b: Term): Term => eq(extract(11, 0, a), extract(11, 0, b));
 
@@ -127,6 +158,59 @@ export function hostmemContracts({ m }: Core): Contract[] {
       parameters: ["pa", "size"],
       given: lockFree("s2pageHeld"),
       ghost: { s2page_write: countPin(bv(1, 40)) },
+      loops: {
+        0: {
+          ...overPages(1),
+          invariant: (now) => {
+            const [count, mine, first, pages] = [1, 2, 3, 4].map((n) => local(now, n)) as [
+              Term,
+              Term,
+              Term,
+              Term,
+            ];
+            const last = add(first, count);
+            return {
+              "it is found out, or not": ule(mine, bv(1, 32)),
+              "what was looked at is RAM": implies(
+                ne(mine, bv(0, 32)),
+                and(
+                  ule(count, pages),
+                  ule(pages, bv(MAX_PIN_PAGES, 64)),
+                  implies(ne(count, bv(0, 64)), and(inTable(m, first), ule(last, m.info("ramPages")))),
+                ),
+              ),
+            };
+          },
+          everywhere: (head, entry) => {
+            const now = copyState(head);
+            const [count, mine, first] = [1, 2, 3].map((n) => local(now, n)) as [Term, Term, Term];
+            return {
+              "owners stay": {
+                memory: "owner",
+                at: (index) => eq(read(now, "owner", index), read(entry, "owner", index)),
+              },
+              "what was looked at is the host's": {
+                memory: "owner",
+                at: (index) => {
+                  const owner = ownerOf(read(now, "owner", index));
+                  const isHosts = and(ult(index, m.ramPages), eq(owner, OWNER_HOST));
+                  return implies(and(ne(mine, bv(0, 32)), among(index, first, count)), isHosts);
+                },
+              },
+            };
+          },
+          memories: { owner: "any" },
+        },
+        1: {
+          ...overPages(0),
+          invariant: (now) => {
+            const [count, , mine, , pages] = now.locals as Term[];
+            const most = ite(ne(mine as Term, bv(0, 32)), pages as Term, bv(0, 64));
+            return { "only what was looked at is counted": ule(count as Term, most) };
+          },
+          memories: { owner: counted("owner", 3, 0, bv(1, 64)), pins: counted("pins", 3, 0, bv(1, 40)) },
+        },
+      },
       atReturn: (state, [pa, size], result) => {
         const done = eq(result as Term, bv(1, 32));
         float(state, pa as Term, size as Term, 1, done);
@@ -159,6 +243,42 @@ export function hostmemContracts({ m }: Core): Contract[] {
           call.assume(conserved(call.state, m, pa as Term, size as Term, index));
         },
         s2page_write: countPin(bv(-1, 40)),
+      },
+      loops: {
+        0: {
+          ...overPages(0),
+          invariant: (now) => ({
+            "there are no more than can be": ule(local(now, 0), bv(MAX_PIN_PAGES, 64)),
+            "the first page is RAM": or(eq(local(now, 0), bv(0, 64)), inTable(m, local(now, 2))),
+          }),
+          everywhere: (head, entry) => {
+            const now = copyState(head);
+            return {
+              "only counts change": {
+                memory: "owner",
+                at: (index) => eq(ownerOf(read(now, "owner", index)), ownerOf(read(entry, "owner", index))),
+              },
+              "pages not yet counted down stay": {
+                memory: "owner",
+                at: (index) =>
+                  or(
+                    among(index, local(now, 2), local(now, 0)),
+                    and(
+                      eq(read(now, "owner", index), read(entry, "owner", index)),
+                      eq(read(now, "pins", index), read(entry, "pins", index)),
+                    ),
+                  ),
+              },
+              "counts agree": { memory: "owner", at: (index) => countsAgree(now, m, index) },
+              "counts fit": { memory: "pins", at: (index) => countsFit(now, index) },
+              "what is held in place is pinned": {
+                memory: "pins",
+                at: (index) => heldIsPinned(now, m, index),
+              },
+            };
+          },
+          memories: { owner: "any", pins: "any" },
+        },
       },
       atReturn: (state, [pa, size]) => float(state, pa as Term, size as Term, -1),
       spec(c) {

@@ -268,7 +268,7 @@ function acquire(m: Machine): Contract {
         );
       if (isOwner !== FALSE)
         c.ensureAll("what is held in place is pinned", "pins", (index, now) =>
-          implies(isOwner, heldIsPinned(now, m, index)),
+          implies(isOwner, and(heldIsPinned(now, m, index), countsFit(now, index))),
         );
     },
   };
