@@ -360,6 +360,11 @@ function integrity(step: Step): Omit<Problem, "name"> {
       goal: implies(not(step.concerns(P, before)), eq(view.at(before, P, key), view.at(after, P, key))),
     };
   });
+  goals.push({
+    name: "what concerns HOST is done by HOST",
+    path: TRUE,
+    goal: implies(step.concerns(HOST, before), eq(step.by, HOST)),
+  });
   return { hypotheses: [step.demand(before)], goals };
 }
 
