@@ -123,8 +123,8 @@ Inductive executes (L : layer) (T : threads L) :
 
 (** [obliged] and [followed] are the proof of a function against its contract, one CPU at a time: every obligation holds, and what is
     asserted next follows. [stable]: an assertion speaks of nothing but what its CPU holds ([stays] in proof/lock.ts: taking a lock
-    gives arbitrary values to all else). [reserved]: a step of another CPU leaves that alone, because the models of proof/machine.ts and
-    proof/linear.ts demand of whoever writes an entry that it holds it, and no two CPUs hold the same lock (proof/ticketlock.ts). *)
+    gives arbitrary values to all else). [reserved]: a step of another CPU leaves that alone ("other CPUs' primitives leave alone what a
+    CPU holds" and the same of stores, proof/rely.ts; no two CPUs hold the same lock, proof/ticketlock.ts). *)
 Record reservation (L : layer) (T : threads L) (asserts : cpu T -> local T -> state L -> Prop)
     (untouched : cpu T -> state L -> state L -> Prop) : Prop := {
   obliged : forall c l s x o l', invariant L s -> asserts c l s -> moves T c l s x o l' -> demand L x s;
@@ -175,7 +175,7 @@ Record unwinding (L : layer) (Pi : policy L) : Prop := {
   (** Second form: not even on what the acting principal sees, but for what it tells. A page that comes unscrubbed fails here. *)
   masking : forall P x o s t, P <> HOST -> invariant L s -> invariant L t -> demand L x s -> demand L x t ->
     same L P s t -> told Pi x o s = told Pi x o t -> same L P (step L x o s) (step L x o t);
-  (** The host, for which the second form is not proved, is concerned by what it does itself. *)
+  (** The host, for which the second form is not proved: "what concerns HOST is done by HOST". *)
   host_acts : forall x o s, concerns Pi HOST x o s = true -> actor Pi x = HOST
 }.
 
