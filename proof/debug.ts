@@ -2,8 +2,8 @@
 import {
   add,
   and,
-  bor,
   bv,
+  type Call,
   type Contract,
   eq,
   implies,
@@ -20,7 +20,7 @@ import {
 import { bringBack, putAway } from "./el1.ts";
 import type { Registers } from "./machine.ts";
 import { areaKey, cpuField, cpuKey, thisCpu } from "./percpu.ts";
-import { contextOf, requireVcpu, usesContext } from "./profile.ts";
+import { contextOf, requireVcpu, type Uses, useInPart, usesContext } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
 import { type Machine, read, write } from "./state.ts";
 import type { Core } from "./theory.ts";
@@ -76,9 +76,32 @@ export function hostDebugLoaded(
 export const debugIsLoaded = (state: State, m: Machine): Term =>
   ne(cpuField(state, m, "debugLoaded"), bv(0, 64));
 
+/** Uses of what is in place for the guest's registers: each access is to the bank of the register that was read last. */
+function usesBanks(m: Machine): Uses {
+  let number = 0;
+  const context = (state: State, [, vcpu]: readonly Term[]) => contextOf(state, m, vcpu as Term);
+  const whole = usesContext(m, context);
+  const noted = (call: Call) => {
+    number = Number(call.args[0]?.value);
+  };
+  const inBank = (name: string) => (call: Call, args: readonly Term[]) => {
+    const [pa] = call.args as [Term];
+    const start = context(call.state, args);
+    if (pa === add(start, m.profile("mdccintEl1"))) return whole[name]?.(call, args);
+    const bank = sub(pa, bv(8 * number, 64));
+    const size = m.profile("vcpuSize");
+    return useInPart(call, m, start, size, bank, bv(8 * REGISTERS, 64), pa, bv(8, 64));
+  };
+  return {
+    ...Object.fromEntries(["host_read64", "host_write64"].map((name) => [name, inBank(name)])),
+    ...Object.fromEntries(BANKS.map((bank) => [`debug/read${title(bank)}`, noted])),
+  };
+}
+
+const title = (bank: Bank) => `Dbg${bank}`;
+
 export function debugContracts({ m, registers }: Core): Contract[] {
-  const uses = usesContext(m, (state, [, vcpu]) => contextOf(state, m, vcpu as Term));
-  const title = (bank: Bank) => `Dbg${bank}`;
+  const uses = usesBanks(m);
   const access: Contract[] = BANKS.flatMap((bank) => [
     {
       // A register by its number.
@@ -116,16 +139,11 @@ export function debugContracts({ m, registers }: Core): Contract[] {
         const context = requireVcpu(c, m, c.args[0] as Term);
         const found = c.result(64);
         const some = ne(found, bv(0, 64));
-        const farthest = bor(
-          bor(m.profile("dbgBcr"), m.profile("dbgBvr")),
-          bor(m.profile("dbgWcr"), m.profile("dbgWvr")),
-        );
-        const size = add(farthest, bv(8 * REGISTERS * BANKS.length, 64));
-        const vcpuSize = m.profile("vcpuSize");
-        c.ensure(
-          "they are in the context",
-          implies(some, and(ule(size, vcpuSize), ule(sub(found, context), sub(vcpuSize, size)))),
-        );
+        const last = sub(m.profile("vcpuSize"), bv(8 * REGISTERS, 64));
+        for (const bank of BANKS) {
+          const offset = add(sub(found, context), m.profile(`dbg${bank[0]?.toUpperCase()}${bank.slice(1)}`));
+          c.ensure("they are in the context", implies(some, ule(offset, last)));
+        }
         c.can("they are somewhere", some);
         c.can("they are nowhere", eq(found, bv(0, 64)));
         return found;

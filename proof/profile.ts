@@ -10,6 +10,7 @@ import {
   bv,
   type Call,
   type Clause,
+  type Contract,
   eq,
   type Invariant,
   implies,
@@ -126,14 +127,29 @@ const liesIn = (start: Term, size: Term, pa: Term, bytes: Term): Term =>
   and(ule(bytes, size), ule(sub(pa, start), sub(size, bytes)));
 
 /** Uses of lemmas, by the primitive before which they are used. */
-export type Uses = Record<string, (call: Call, args: readonly Term[]) => readonly Term[]>;
+export type Uses = NonNullable<Contract["uses"]>;
 
 /** Of what is held in place every byte may be accessed: the lemma `inPlace`, used of `bytes` bytes at `pa`. */
 export function useInPlace(call: Call, m: Machine, start: Term, size: Term, pa: Term, bytes: Term): Term[] {
+  return useInPart(call, m, start, size, start, size, pa, bytes);
+}
+
+/** As `useInPlace`, of an access in a part of what is held in place. */
+export function useInPart(
+  call: Call,
+  m: Machine,
+  start: Term,
+  size: Term,
+  part: Term,
+  partSize: Term,
+  pa: Term,
+  bytes: Term,
+): Term[] {
   if (memory(call.state, "accessible").baseName !== "accessible") return [];
+  if (part !== start) call.oblige("a part of what is held lies in it", liesIn(start, size, part, partSize));
   call.oblige(
     "an access stays in what is held",
-    and(liesIn(start, size, pa, bytes), fitsPhysical(start, size)),
+    and(liesIn(part, partSize, pa, bytes), fitsPhysical(start, size)),
   );
   call.oblige("what is accessed is held in place", and(inPlace(start, size), ule(size, bv(LARGEST, 64))));
   return [accessAllowed(call.state, m, pa, bytes)];
@@ -159,6 +175,7 @@ export function usesContext(m: Machine, start: (state: State, args: readonly Ter
 export function inPlaceLemma(m: Machine): Problem {
   const word = (name: string) => variable(`in place.${name}`, 64);
   const [start, size, pa, bytes] = [word("start"), word("size"), word("pa"), word("bytes")];
+  const [part, partSize] = [word("part"), word("part's size")];
   const state = arbitraryState();
   return {
     name: "a structure that is held in place is accessible",
@@ -166,7 +183,8 @@ export function inPlaceLemma(m: Machine): Problem {
       fitsPhysical(start, size),
       ule(size, bv(LARGEST, 64)),
       uge(bytes, bv(1, 64)),
-      liesIn(start, size, pa, bytes),
+      liesIn(start, size, part, partSize),
+      liesIn(part, partSize, pa, bytes),
     ],
     entryFacts: [
       {
