@@ -6,20 +6,20 @@
 import {
   add,
   and,
-  band,
   bor,
   bv,
   type Call,
   type Clause,
   type Contract,
   concat,
-  copyState,
   eq,
   extract,
+  FALSE,
   implies,
   ite,
+  type LoopContract,
   lshr,
-  mul,
+  Memory,
   ne,
   not,
   or,
@@ -37,6 +37,7 @@ import {
 import {
   emptyTree,
   kvmHeld,
+  leadsTo,
   listFits,
   structureOf,
   sveBytes,
@@ -56,6 +57,7 @@ import {
   letsGo,
   lockFree,
   requireFree,
+  stays,
   touches,
   whileOthersRun,
 } from "./lock.ts";
@@ -63,6 +65,7 @@ import { vcpuAt, vmAt, vmForm } from "./records.ts";
 import {
   ghost,
   holds,
+  isMine,
   isRootPage,
   known,
   type Machine,
@@ -213,6 +216,95 @@ export function vmContracts(core: Core): Contract[] {
     const slot = extract(7, 0, which(call));
     call.assume(implies(ghost(call.state, "vmsHeld"), vmRecord(call.state, m, slot)));
   };
+
+  // Teardown: `left` vCPUs of the list remain after `count` steps from the first on.
+  const slotNow = (state: State) => extract(7, 0, local(state, 4));
+  const left = (entry: State, count: Term) =>
+    sub(extract(15, 0, vm(entry, slotNow(entry), "vcpus")), extract(15, 0, count));
+  /** Whether `next` is where the list goes on after `count` steps. */
+  const at = (entry: State, count: Term, next: Term) => {
+    const slot = slotNow(entry);
+    const rest = left(entry, count);
+    return and(
+      ule(zext(count, 64), vm(entry, slot, "vcpus")),
+      ite(eq(rest, bv(0, 16)), eq(next, bv(0, 64)), leadsTo(entry, m, slot, rest, next)),
+    );
+  };
+  const profileNow = (state: State, name: string) =>
+    word(state, m.layout.constant("PROFILE") + field.profile(name));
+  /** Ghost: under LOCK_VMS nothing depends on what held records keep in place. */
+  function dropHeld(state: State): void {
+    for (const name of ["vmHeld", "accessible"] as const)
+      state.memories[name] = Memory.filled(memory(state, name).keyWidth, bv(0, 1));
+  }
+  /** Ghost: a pin that a record accounted for floats. */
+  function float(state: State, pa: Term, size: Term, condition: Term = TRUE): void {
+    const key = concat(pa, size);
+    write(state, "floating", key, add(read(state, "floating", key), bv(1, 8)), condition);
+  }
+  /** What a loop over a VM's vCPUs does: which are held, and which are free, by record and place in the list. */
+  function teardownLoop(
+    machine: Machine,
+    which: (
+      entry: State,
+      now: State,
+    ) => Record<"held", (index: Term, rank: Term) => Term> &
+      Partial<Record<"freed", (index: Term, rank: Term) => Term>>,
+  ): Pick<LoopContract, "everywhere" | "memories"> {
+    const kept = stays(machine);
+    const isOf = (entry: State, index: Term) =>
+      and(
+        ne(vcpu(entry, index, "hva"), bv(0, 64)),
+        eq(vcpu(entry, index, "vm"), zext(vmAt(machine, slotNow(entry)), 64)),
+      );
+    const rank = (entry: State, index: Term) => read(entry, "vcpuRank", index);
+    const same =
+      (name: MemoryName) =>
+      (_: State, entry: State): Memory =>
+        memory(entry, name);
+    const freed = (now: State, entry: State, index: Term) => {
+      const by = which(entry, now).freed;
+      return by ? and(isOf(entry, index), by(index, rank(entry, index))) : FALSE;
+    };
+    return {
+      everywhere: (now, entry) => ({
+        "records change only when they are freed": {
+          memory: "linear",
+          at: (key) => {
+            const index = extract(13, 4, key);
+            const isHva = eq(key, extract(31, 3, vcpuField(machine, index, "hva")));
+            const value = read(now, "linear", key);
+            return implies(
+              kept(entry, "linear", key),
+              ite(
+                and(isHva, freed(now, entry, index)),
+                eq(value, bv(0, 64)),
+                eq(value, read(entry, "linear", key)),
+              ),
+            );
+          },
+        },
+      }),
+      memories: {
+        linear: "any",
+        vcpuHeld: (now, entry) =>
+          Memory.filled(10, bv(0, 1)).rewrite((index) => {
+            const isHeld = and(isOf(entry, index), which(entry, now).held(index, rank(entry, index)));
+            return ite(isHeld, bv(1, 1), bv(0, 1));
+          }),
+        vcpuRank: (now, entry) =>
+          memory(entry, "vcpuRank").rewrite((index, old) => ite(freed(now, entry, index), bv(0, 16), old)),
+        vmHeld: () => Memory.filled(8, bv(0, 1)),
+        accessible: () => Memory.filled(36, bv(0, 1)),
+        ...Object.fromEntries(
+          (["floating", "isPrivate", "handle", "alive", "level", "base", "parent"] as const).map((name) => [
+            name,
+            same(name),
+          ]),
+        ),
+      },
+    };
+  }
 
   /** Ghost: a record accounts for a pin that floated. */
   function account(state: State, pa: Term, size: Term, condition: Term): void {
@@ -674,11 +766,131 @@ export function vmContracts(core: Core): Contract[] {
       function: "vm/teardownLocked",
       parameters: ["handle"],
       given: holdingVms,
+      loops: {
+        // All vCPUs are to be held, from the first on.
+        0: {
+          ...teardownLoop(m, (entry, now) => ({
+            held: (_, rank) => ult(left(entry, local(now, 3)), rank),
+          })),
+          invariant: (now, entry) => ({
+            "it is at its place": at(entry, local(now, 3), local(now, 0)),
+          }),
+          variant: (now) => sub(bv(1024, 32), local(now, 3)),
+          locals: { 2: (_, entry) => local(entry, 2) },
+        },
+        // One is in use: those held are let go.
+        1: {
+          ...teardownLoop(m, (entry, now) => ({
+            held: (_, rank) =>
+              and(ult(left(entry, local(entry, 3)), rank), ule(rank, left(entry, local(now, 2)))),
+          })),
+          invariant: (now, entry) => ({
+            "it is at its place": at(entry, local(now, 2), local(now, 5)),
+            "it is not past the end": ule(local(now, 2), local(entry, 3)),
+          }),
+          variant: (now) => sub(bv(1024, 32), local(now, 2)),
+        },
+        // All are held, and freed.
+        2: {
+          ...teardownLoop(m, (entry, now) => ({
+            held: (_, rank) => ule(rank, left(entry, local(now, 3))),
+            freed: (_, rank) => ult(left(entry, local(now, 3)), rank),
+          })),
+          invariant: (now, entry) => ({
+            "it is at its place": at(entry, local(now, 3), local(now, 0)),
+          }),
+          variant: (now) => sub(bv(1024, 32), local(now, 3)),
+        },
+        3: {
+          invariant: (now) => ({ "there are at most 16 steps": ule(local(now, 2), bv(16, 32)) }),
+          variant: (now) => sub(bv(16, 32), local(now, 2)),
+          everywhere: (now, entry) => {
+            const kept = stays(m);
+            const slot = slotNow(entry);
+            const cursor = extract(31, 3, vmField(m, slot, "cursor"));
+            return {
+              "only the cursor moves": {
+                memory: "linear",
+                at: (key) =>
+                  or(
+                    eq(key, cursor),
+                    not(kept(entry, "linear", key)),
+                    eq(read(now, "linear", key), read(entry, "linear", key)),
+                  ),
+              },
+              ...Object.fromEntries(
+                (["pt", "use"] as const).map((name) => [
+                  `other trees' ${name} stays`,
+                  {
+                    memory: name,
+                    at: (key: Term) => {
+                      const use = read(entry, "use", name === "pt" ? extract(44, 9, key) : key);
+                      return or(eq(use, tree(slot)), eq(read(now, name, key), read(entry, name, key)));
+                    },
+                  },
+                ]),
+              ),
+              "tables are part of the tree, or nobody's": {
+                memory: "use",
+                at: (table: Term) => {
+                  const is = read(now, "use", table);
+                  const part = or(eq(is, tree(slot)), not(isMine(now, is)));
+                  return implies(eq(read(entry, "use", table), tree(slot)), part);
+                },
+              },
+              "nothing is mapped that was not": {
+                memory: "mapped",
+                at: (key) => implies(holds(now, "mapped", key), holds(entry, "mapped", key)),
+              },
+            };
+          },
+          memories: { linear: "any", pt: "any", use: "any", mapped: "any" },
+          ghosts: { staleLevel: "any", staleTable: "any", unordered: "any" },
+        },
+      },
+      uses: Object.fromEntries(
+        ["lock/acquire", "memory/dismantle", "memory/isEmpty", "vm/returnDonated", "hostmem/unpin"].map(
+          (name) => [name, useRecord((call) => local(call.state, 4))],
+        ),
+      ),
+      ghost: {
+        // Nothing is accessed while records are held: what they hold in place is dropped.
+        "records/vcpuOf": ({ state }: Call) => dropHeld(state),
+        "lock/tryRelease": ({ state, args }: Call) => {
+          const index = vcpuIndex(args[0] as Term);
+          const exists = ne(vcpu(state, index, "hva"), bv(0, 64));
+          write(state, "vmHeld", vmIndex(extract(31, 0, vcpu(state, index, "vm"))), bv(1, 1), exists);
+        },
+        // A record accounts for its pins no more: for each record once.
+        "hostmem/unpin": (call: Call) => {
+          const { state } = call;
+          const [pa, size] = call.args as [Term, Term];
+          if (size === profileNow(state, "vcpuSize")) {
+            const index = vcpuIndex(local(state, 2));
+            const field = (name: string) => vcpu(state, index, name);
+            call.oblige("the record accounts for its pins", ne(read(state, "vcpuRank", index), bv(0, 16)));
+            call.oblige("it is its pin", eq(pa, field("pa")));
+            write(state, "vcpuRank", index, bv(0, 16));
+            float(state, pa, size);
+            float(state, field("svePa"), sveBytes(field("sveVq")), ne(field("sveVq"), bv(0, 64)));
+          } else if (size === profileNow(state, "kvmSize")) {
+            const slot = vmIndex(local(state, 1));
+            call.oblige("the VM's record accounts for its pin", holds(state, "alive", slot));
+            call.oblige("it is the VM's pin", eq(pa, vm(state, slot, "kvmPa")));
+            call.oblige("its tables are not locked", not(ghost(state, "rootHeld")));
+            write(state, "alive", slot, bv(0, 1));
+            float(state, pa, size);
+          }
+        },
+      },
+      atReturn: dropHeld,
       spec(c) {
         const [handle] = c.args as [Term];
         const { before, state } = c;
         requireVmsAlone(c, m);
         const slot = extract(7, 0, handle);
+        c.recall((now) => and(vmRecord(now, m, slot), vmList(now, m, slot), listFits(now, m, slot)));
+        recallRecords(c, m);
         const result = c.result(64);
         const is = (number: number) => eq(result, bv(number, 64));
         const done = is(0);
