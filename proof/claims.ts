@@ -24,6 +24,7 @@ import { PRIMITIVE_AXIOMS, primitiveLemmas } from "./primitives.ts";
 import { inPlaceLemma } from "./profile.ts";
 import { psciContracts } from "./psci.ts";
 import { recordsContracts } from "./records.ts";
+import { RELY_AXIOMS, relyLemmas } from "./rely.ts";
 import { theoremLemmas } from "./theorem.ts";
 import { coreOf } from "./theory.ts";
 import { LOCK_AXIOMS, ticketLockLemmas } from "./ticketlock.ts";
@@ -70,9 +71,10 @@ export function claimsOf(module: Module): Claims {
       inPlaceLemma(core.m),
       ...primitiveLemmas(core),
       ...ticketLockLemmas(module),
+      ...relyLemmas(core),
       ...theoremLemmas(core),
     ],
-    axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS, ...HOSTMEM_AXIOMS],
+    axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS, ...RELY_AXIOMS, ...HOSTMEM_AXIOMS],
   };
 }
 

@@ -7,6 +7,7 @@
  */
 import {
   type Access,
+  add,
   and,
   bv,
   concat,
@@ -32,6 +33,10 @@ export function isOwnArea(m: Machine, at: Term): Term {
 }
 
 const BOOT_FIELDS = ["bootEntry", "bootContext", "bootPending"] as const;
+
+/** Addresses of the fields of this CPU's start. */
+export const bootFields = (m: Machine): Term[] =>
+  BOOT_FIELDS.map((name) => add(m.area, bv(field.cpu(name), 32)));
 
 /** Whether an address in a CPU's area is a field of its start. */
 export function isBootField(at: Term): Term {
@@ -59,6 +64,8 @@ const inRecord = (offsets: readonly number[]) => (at: Term) =>
 const isFaultField = inRecord([field.vcpu("fault"), field.vcpu("mmioPage")]);
 const isLockField = inRecord([field.vcpu("lock")]);
 const isBroken = inRecord([field.vm("broken")]);
+/** Fields of a VM record that change while the VM exists, under LOCK_VMS; all others but `broken` are written before it does. */
+const isChanging = inRecord(["state", "firstVcpu", "vcpus", "cursor"].map((name) => field.vm(name)));
 
 function regions(m: Machine): Region[] {
   const at = (name: string) => m.layout.constant(name);
@@ -108,12 +115,20 @@ function regions(m: Machine): Region[] {
       read: (state, address) =>
         or(
           vms(state),
-          and(holds(state, "vmHeld", vmIndex(address)), or(not(isBroken(address)), lockOfVm(state, address))),
+          and(
+            holds(state, "vmHeld", vmIndex(address)),
+            not(isChanging(address)),
+            or(not(isBroken(address)), lockOfVm(state, address)),
+          ),
         ),
       write: (state, address) =>
         and(
           vms(state),
-          or(not(isBroken(address)), lockOfVm(state, address), not(holds(state, "alive", vmIndex(address)))),
+          or(
+            isChanging(address),
+            and(isBroken(address), lockOfVm(state, address)),
+            not(holds(state, "alive", vmIndex(address))),
+          ),
         ),
     },
     {

@@ -34,7 +34,7 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
-import { isOwnArea } from "./linear.ts";
+import { bootFields, isOwnArea } from "./linear.ts";
 import {
   agrees,
   anySlot,
@@ -281,8 +281,16 @@ export function ptWrite(m: Machine): (call: Pick<Call, "state" | "args" | "oblig
 
     goesStale(state, place, and(live, isValid(old), changes));
     const counts = and(or(live, isDetached(use)), ordinary, changes);
-    refer(state, m, level, old, and(counts, isCountedLeaf(old, level)), bv(-1, 40));
-    refer(state, m, level, value, and(counts, isCountedLeaf(value, level)), bv(1, 40));
+    const [lost, gained] = [old, value].map((entry) => and(counts, isCountedLeaf(entry, level))) as [
+      Term,
+      Term,
+    ];
+    oblige(
+      "references come and go under LOCK_S2PAGE",
+      implies(and(or(lost, gained), not(retains)), ghost(state, "s2pageHeld")),
+    );
+    refer(state, m, level, old, lost, bv(-1, 40));
+    refer(state, m, level, value, gained, bv(1, 40));
     const table = memory(state, "pt");
     const exact = and(live, not(ordinary), changes);
     rewrite(
@@ -586,7 +594,12 @@ function ownRange(call: Call, m: Machine, start: Term, bytes: number): (key: Ter
       isOwnArea(m, extract(31, 0, end)),
     ),
   );
-  return (key) => ult(sub(key, extract(31, 3, start)), bv(Math.ceil(bytes / 8), 29));
+  const inside = (key: Term) => ult(sub(key, extract(31, 3, start)), bv(Math.ceil(bytes / 8), 29));
+  call.oblige(
+    "registers are kept apart from the fields of a CPU's start",
+    not(or(...bootFields(m).map((at) => inside(extract(31, 3, at))))),
+  );
+  return inside;
 }
 
 function hostReadFrame(m: Machine): CallModel {

@@ -174,6 +174,12 @@ function upwards(known: Structure, state: State, table: Term, height: number): T
   return [...known.table(state, table), ...(height === 0 ? [] : above())];
 }
 
+/** What holds of an entry, and of tables. */
+export function tableFacts(core: Core, state: State, key: Term, tables: readonly Term[]): Term[] {
+  const known = structure(core);
+  return [...known.entry(state, key), ...tables.flatMap((table) => known.table(state, table))];
+}
+
 // -------------------------------------------------------------------------------------------------------------------- counting
 
 /** Whether the entry at `key` is counted as a reference to page `x`. */
