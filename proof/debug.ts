@@ -17,7 +17,7 @@ import {
   ule,
   ult,
 } from "../microv/index.ts";
-import { bringBack, putAway } from "./el1.ts";
+import { bringBack, canBeGuests, putAway } from "./el1.ts";
 import type { Registers } from "./machine.ts";
 import { areaKey, cpuField, cpuKey, thisCpu } from "./percpu.ts";
 import { contextOf, requireVcpu, type Uses, useInPart, usesContext } from "./profile.ts";
@@ -162,7 +162,8 @@ export function debugContracts({ m, registers }: Core): Contract[] {
         const { before } = c;
         hostDebugSaved(c.state, m, registers, loaded);
         c.havoc("registers", (key) => and(loaded, isGuestDebug(before, m, registers, key)));
-        c.can("they are loaded", loaded);
+        const names = debugRegisters(before, m).map(({ name }) => name);
+        canBeGuests(c, registers, ["mdccint_el1", ...names], loaded);
       },
     },
     {

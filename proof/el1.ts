@@ -1,5 +1,5 @@
 /** The registers of the EL1&0 regime: an entry puts the host's away, an exit brings them back, and a guest's go to its own context. */
-import { and, type Contract, or, type State, type Term, TRUE } from "../microv/index.ts";
+import { and, bv, type Clause, type Contract, eq, or, type State, type Term, TRUE } from "../microv/index.ts";
 import type { Registers } from "./machine.ts";
 import { cpuField, cpuKey, type Feature, fieldOf, has, thisCpu } from "./percpu.ts";
 import { requireContext, usesContext } from "./profile.ts";
@@ -82,6 +82,23 @@ export function hostEl1Loaded(state: State, m: Machine, registers: Registers): v
   for (const { name, exists } of sharedEl1(state, m)) bringBack(state, m, registers, name, exists);
 }
 
+/**
+ * States that registers can hold, after a function that loads a guest's, whatever they held before, the other way round: so each of them is
+ * loaded, and none keeps a value of the host's.
+ */
+export function canBeGuests(
+  c: Clause,
+  registers: Registers,
+  names: readonly string[],
+  condition: Term = TRUE,
+): void {
+  const turned = (name: string, from: Term, to: Term) =>
+    and(eq(registers.get(c.before, name), from), eq(registers.get(c.state, name), to));
+  const [zeros, ones] = [bv(0, 64), bv(-1, 64)];
+  c.can("zeros become ones", and(condition, ...names.map((name) => turned(name, zeros, ones))));
+  c.can("ones become zeros", and(condition, ...names.map((name) => turned(name, ones, zeros))));
+}
+
 /** Whether a register is one of those that a guest brings. */
 export function isGuestEl1(state: State, m: Machine, registers: Registers, key: Term): Term {
   return or(
@@ -127,6 +144,7 @@ export function el1Contracts({ m, registers }: Core): Contract[] {
         requireContext(c, m, c.args[1] as Term);
         const { before } = c;
         c.havoc("registers", (key) => isGuestEl1(before, m, registers, key));
+        canBeGuests(c, registers, ["vmpidr_el2", ...sharedEl1(before, m).map(({ name }) => name)]);
       },
     },
   ];

@@ -1,5 +1,6 @@
 /** Pointer authentication keys: the host's wait in this CPU's area while a guest's are in the machine. */
 import { type Contract, type State, type Term, TRUE } from "../microv/index.ts";
+import { canBeGuests } from "./el1.ts";
 import type { Registers } from "./machine.ts";
 import { areaKey, thisCpu } from "./percpu.ts";
 import { requireContext, usesContext } from "./profile.ts";
@@ -40,6 +41,7 @@ export function pauthContracts({ m, registers }: Core): Contract[] {
         requireContext(c, m, c.args[1] as Term);
         hostKeysSaved(c.state, m, registers);
         c.havoc("registers", (key) => registers.among(key, KEYS));
+        canBeGuests(c, registers, KEYS);
       },
     },
     {

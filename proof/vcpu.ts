@@ -29,8 +29,16 @@ import {
   zext,
 } from "../microv/index.ts";
 import { type Bits, fieldsIn, maskOf } from "./bits.ts";
-import { debugIsLoaded, hostDebugLoaded, hostDebugSaved, isGuestDebug } from "./debug.ts";
-import { bringBack, hostEl1Loaded, hostEl1Saved, isGuestEl1, putAway } from "./el1.ts";
+import { debugIsLoaded, debugRegisters, hostDebugLoaded, hostDebugSaved, isGuestDebug } from "./debug.ts";
+import {
+  bringBack,
+  canBeGuests,
+  hostEl1Loaded,
+  hostEl1Saved,
+  isGuestEl1,
+  putAway,
+  sharedEl1,
+} from "./el1.ts";
 import { hostFpLoaded } from "./fpsimd.ts";
 import { sveBytes, vcpuField } from "./invariants.ts";
 import { vcpuIndex } from "./linear.ts";
@@ -303,6 +311,13 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
       ),
     ),
   );
+  const guests = [
+    ...["elr_el2", "sp_el0", "vmpidr_el2", "vdisr_el2", "vsesr_el2", "mdccint_el1"],
+    ...sharedEl1(before, m).map(({ name }) => name),
+    ...debugRegisters(before, m).map(({ name }) => name),
+    ...KEYS,
+  ];
+  canBeGuests(c, registers, guests, entered);
   c.ensure(
     "it goes to EL0 or EL1",
     implies(entered, isGuestPstate(before, m, registers.get(state, "spsr_el2"))),

@@ -6,6 +6,7 @@ import {
   bnot,
   bor,
   bv,
+  type Clause,
   type Contract,
   eq,
   extract,
@@ -54,7 +55,8 @@ const ICH_LR: Bits = {
 const ICC_SRE_ENABLE = bv(8, 64);
 const SRE = bv(1, 64);
 
-const only = (value: Term, bits: Bits): Term => eq(band(value, bnot(bv(maskOf(bits), 64))), bv(0, 64));
+const mask = (bits: Bits): Term => bv(maskOf(bits), 64);
+const only = (value: Term, bits: Bits): Term => eq(band(value, bnot(mask(bits))), bv(0, 64));
 
 /** Registers that an entry may change of the interface, and what it may make of them, when `entered`. */
 export function enterVgic(state: State, m: Machine, registers: Registers, before: State) {
@@ -70,6 +72,13 @@ export function enterVgic(state: State, m: Machine, registers: Registers, before
     ),
   );
 }
+/** Whether all list registers held one value and hold another now. */
+function listsBecome(c: Clause, registers: Registers, from: Term, to: Term): Term {
+  const turned = (name: string) =>
+    and(eq(registers.get(c.before, name), from), eq(registers.get(c.state, name), to));
+  return and(...LRS.map(turned));
+}
+
 /** Registers that an entry may change. */
 export const VGIC_ENTRY = ["ich_hcr_el2", "icc_sre_el1", ...LRS];
 
@@ -115,6 +124,8 @@ export function vgicContracts({ m, registers }: Core): Contract[] {
         hostSre(c.state, registers, true);
         c.havoc("registers", (key) => registers.among(key, VGIC_ENTRY));
         c.ensure("the interface is the guest's alone", enterVgic(c.state, m, registers, c.before));
+        c.can("list registers become the guest's", listsBecome(c, registers, bv(0, 64), mask(ICH_LR)));
+        c.can("and nothing of the host's stays", listsBecome(c, registers, bv(-1, 64), bv(0, 64)));
       },
     },
     {
