@@ -74,6 +74,7 @@ import type { Core } from "./theory.ts";
 const ONE = bv(1, 1);
 const ZERO = bv(0, 1);
 const Fill = constants("memory.ts", "Fill", 32);
+const VmState = constants("records.ts", "VmState", 64);
 
 /** Whether `ipa` is an address of the VM in `slot`. */
 function inVm(state: State, m: Machine, slot: Term, ipa: Term): Term {
@@ -104,6 +105,10 @@ const sameBlock = (a: Term, b: Term): Term => eq(extract(35, 9, a), extract(35, 
 /** Whether a private VM has lost a page. */
 const isBroken = (state: State, m: Machine, slot: Term): Term =>
   ne(word(state, vmField(m, slot, "broken")), bv(0, 64));
+
+/** What the host's tables propose for page `x` of a VM, and whether the host may write it itself. */
+const proposedAt = (state: State, slot: Term, x: Term): Term => read(state, "proposed", mappedKey(slot, x));
+const mayWrite = (leaf: Term): Term => eq(extract(7, 7, leaf), ONE);
 
 /** What is known of a page whose owner is read. */
 export const useOwner =
@@ -225,10 +230,15 @@ export function donateContracts({ m }: Core): Contract[] {
           if (call.args[0] === call.state.locals[4]) call.assume(agrees(call.state, key, page(pa)));
         },
         "pgtable/clearEntry": (call: Call) => atLevel(call, call.args[0] as Term, HOST_ROOT, 3),
-        page_clean: (call: Call, [, ipa]) => {
+        page_clean: (call: Call, [vm, ipa]) => {
           const [, , pa, , hostSlot, slot] = call.state.locals as Term[];
           call.assume(agrees(call.state, slotKey(slot as Term), page(ipa as Term)));
           call.assume(goesDown(call.state, slotKey(hostSlot as Term), page(pa as Term)));
+          const leaf = proposedAt(call.state, vmIndex(vm as Term), page(ipa as Term));
+          call.oblige(
+            "a page is given that the host proposes, and may write",
+            and(eq(page(pa as Term), page(leaf)), mayWrite(leaf)),
+          );
         },
         s2page_write: (call: Call) =>
           call.assume(owners(call.state, m, extract(35, 0, call.args[0] as Term))),
@@ -282,6 +292,16 @@ export function donateContracts({ m }: Core): Contract[] {
       uses: {
         s2page_read: useOwner(m),
         "memory/proposal": useKvm(m),
+        "memory/giveToHost": (call: Call, [vm]) => {
+          const slot = vmIndex(vm as Term);
+          const pa = call.args[0] as Term;
+          const leaf = proposedAt(call.state, slot, page(call.state.locals[2] as Term));
+          const isDying = eq(word(call.state, vmField(m, slot, "state")), VmState("DYING"));
+          call.oblige(
+            "a page is taken from a VM that dies, or of which the host proposes it no more",
+            or(isDying, ne(page(leaf), page(pa))),
+          );
+        },
         pt_read: (call: Call) => {
           const ipa = call.state.locals[2] as Term;
           call.assume(agrees(call.state, slotKey(call.args[0] as Term), page(ipa)));
@@ -430,6 +450,10 @@ function donateBlock(m: Machine): Contract {
       c.require("the VM's lock is held", rootLocked(before, slot));
       c.require("it is a private VM", holds(before, "isPrivate", slot));
       c.require("it has lost no page", not(isBroken(before, m, slot)));
+      c.require(
+        "the host proposes it, and may write it",
+        and(eq(leaf, proposedAt(before, slot, page(ipa))), mayWrite(leaf)),
+      );
       const bits = word(before, vmField(m, slot, "ipaBits"));
       c.require("the address is in the VM's range", inRange(before, m, slot, bits, ipa));
       const result = c.result(32);

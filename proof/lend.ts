@@ -52,6 +52,7 @@ import {
   isValidLeaf,
   known,
   type Machine,
+  mappedKey,
   memory,
   OWNER_HOST,
   ownerOf,
@@ -425,6 +426,8 @@ function proposal(m: Machine): Contract {
         variant: (now) => sub(bv(4, 32), now.locals[0] as Term),
       },
     },
+    atReturn: (state, [vm, ipa], leaf) =>
+      write(state, "proposed", mappedKey(vmIndex(vm as Term), page(ipa as Term)), leaf as Term),
     spec(c) {
       const [vm, ipa] = c.args as [Term, Term];
       const { before } = c;
@@ -439,6 +442,7 @@ function proposal(m: Machine): Contract {
           8,
         );
       const leaf = c.result(64);
+      write(c.state, "proposed", mappedKey(root, page(ipa)), leaf);
       const level = narrow(leaf);
       const same = (bits: number) => eq(extract(bits - 1, 12, leaf), extract(bits - 1, 12, ipa));
       const some = ne(leaf, bv(0, 64));

@@ -106,7 +106,7 @@ const CLASSES: readonly Class[] = [
 /** Memories that describe table pages, by page. */
 const BY_TABLE = ["use", "level", "base", "parent", "rank"] as const;
 /** Memories that LOCK_S2PAGE guards. */
-const BY_OWNER = ["owner", "refs", "pins", "zeroed", "cleaned"] as const;
+const BY_OWNER = ["owner", "refs", "pins", "zeroed", "cleaned", "proposed"] as const;
 
 /** Whether an entry of a memory stays what it is while this CPU holds what it holds in `state`. */
 export function stays(m: Machine): (state: State, name: string, key: Term) => Term {
@@ -142,6 +142,7 @@ export function stays(m: Machine): (state: State, name: string, key: Term) => Te
       case "pins":
       case "zeroed":
       case "cleaned":
+      case "proposed":
         return ghost(state, "s2pageHeld");
       case "vcpuRank":
       case "vcpuAtRank":

@@ -63,6 +63,8 @@ const MEMORIES = {
   /** Pages known to be zero, and known to be clean in all caches and not mapped by the host. */
   zeroed: [36, 1],
   cleaned: [36, 1],
+  /** The leaf that the host's tables propose for a VM's page, with its level, as it was read last under LOCK_S2PAGE. */
+  proposed: [44, 64],
   /** Pages that this CPU may access as host memory without LOCK_S2PAGE, by page number: something it holds pins them. */
   accessible: [36, 1],
   /** Pins that no record accounts for yet, by physical address and size. */
