@@ -27,7 +27,7 @@ import { recordsContracts } from "./records.ts";
 import { RELY_AXIOMS, relyLemmas } from "./rely.ts";
 import { theoremLemmas } from "./theorem.ts";
 import { coreOf } from "./theory.ts";
-import { LOCK_AXIOMS, ticketLockLemmas } from "./ticketlock.ts";
+import { LOCK_AXIOMS, lockUnproved, ticketLockLemmas } from "./ticketlock.ts";
 import { tlbContracts } from "./tlb.ts";
 import { topContracts } from "./top.ts";
 import { traceContracts } from "./trace.ts";
@@ -66,7 +66,7 @@ export function claimsOf(module: Module): Claims {
       ...vmContracts(core),
       ...hostcallContracts(core),
     ],
-    unproved: [...vmUnproved],
+    unproved: [...lockUnproved, ...vmUnproved],
     lemmas: [
       inPlaceLemma(core.m),
       ...primitiveLemmas(core),

@@ -38,6 +38,7 @@ import {
   sub,
   type Term,
   TRUE,
+  type Unproved,
   ule,
   ult,
   variable,
@@ -504,6 +505,17 @@ export const LOCK_AXIOMS = [
       "all code of the core ends (every loop has a variant) and releases what it took (contracts); so whoever waits looks in vain finitely often. Safety does not rest on it",
   },
 ] as const;
+
+/** The locks' functions have contracts for their callers; their code is proved here, and what they grant in `rely.ts`. */
+export const lockUnproved: readonly Unproved[] = [
+  ["lock/acquire", "acquire takes a ticket and waits for its turn"],
+  ["lock/release", "release serves the next ticket"],
+  ["lock/tryAcquire", "the code of try-locks takes these steps"],
+  ["lock/tryRelease", "the code of try-locks takes these steps"],
+].map(([name, lemma]) => ({
+  function: name as string,
+  reason: `its code is proved by the lemma "${lemma}"; that what it grants is so while other CPUs run, by the lemmas of rely.ts`,
+}));
 
 /** @returns the lemmas of this file */
 export function ticketLockLemmas(module: Module): Problem[] {
