@@ -273,6 +273,17 @@ export function donateContracts({ m }: Core): Contract[] {
           "a private VM maps what is MAPPED",
           implies(and(isPrivate, eq(status, Fill("MAPPED"))), mapped),
         );
+        c.havoc("proposed", (key) => eq(key, mappedKey(slot, page(ipa))));
+        const leaf = proposedAt(state, slot, page(ipa));
+        const proposed = ne(leaf, bv(0, 64));
+        const says = (name: string, fact: Term) =>
+          c.ensure(
+            `of a private VM's page, what is ${name} is so`,
+            implies(and(isPrivate, inVm(before, m, slot, ipa), eq(status, Fill(name))), fact),
+          );
+        says("ABSENT", not(proposed));
+        says("READ_ONLY", and(proposed, not(mayWrite(leaf))));
+        says("REFUSED", proposed);
         c.ensure("a private VM is denied no access", implies(isPrivate, not(isDenied)));
         for (const name of ["MAPPED", "ABSENT", "READ_ONLY", "REFUSED"])
           c.can(name, and(isPrivate, eq(status, Fill(name))));
