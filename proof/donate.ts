@@ -106,6 +106,21 @@ const sameBlock = (a: Term, b: Term): Term => eq(extract(35, 9, a), extract(35, 
 const isBroken = (state: State, m: Machine, slot: Term): Term =>
   ne(word(state, vmField(m, slot, "broken")), bv(0, 64));
 
+/**
+ * A private VM's leaf: ordinary write-back memory, inner shareable, that the VM may read, write and execute (Arm ARM D8.3.2; the memory type
+ * with FEAT_S2FWB, D8.6.6).
+ */
+function privateLeaf(m: Machine, x: Term, level: number): Term {
+  const withFwb = ne(m.core("forceWriteBack"), bv(0, 64));
+  const type = ite(withFwb, bv(0b0110, 4), bv(0b1111, 4));
+  return concat(bv(0, 16), x, bv(0b0_1_11_11, 6), type, bv(level === 3 ? 0b11 : 0b01, 2));
+}
+
+/** Shows that a leaf is one that a private VM has. */
+function isPrivateLeaf(call: Call, m: Machine, leaf: Term, level: number): void {
+  call.oblige("a private VM's leaf is ordinary memory", eq(leaf, privateLeaf(m, page(leaf), level)));
+}
+
 /** What the host's tables propose for page `x` of a VM, and whether the host may write it itself. */
 const proposedAt = (state: State, slot: Term, x: Term): Term => read(state, "proposed", mappedKey(slot, x));
 const mayWrite = (leaf: Term): Term => eq(extract(7, 7, leaf), ONE);
@@ -247,6 +262,7 @@ export function donateContracts({ m }: Core): Contract[] {
           const slot = vmIndex(vm as Term);
           known(call, "isPrivate", slot, ONE);
           atLevel(call, pa, slot, 3);
+          isPrivateLeaf(call, m, call.args[1] as Term, 3);
           known(call, "pt", slotKey(pa), bv(0, 64));
         },
       },
@@ -395,6 +411,7 @@ function donateBlock(m: Machine): Contract {
         atLevel(call, pa, isTable ? HOST_ROOT : vmIndex(vm as Term), 2);
         known(call, "pt", slotKey(pa), bv(0, 64));
         if (isTable) known(call, "use", page(entry), Use.TAKEN);
+        else isPrivateLeaf(call, m, entry, 2);
       },
       page_clean: ({ state }: Call) => {
         hostSlot = local(state, 5);
