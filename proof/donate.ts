@@ -176,12 +176,15 @@ export function donateContracts({ m }: Core): Contract[] {
       },
       spec(c) {
         const [pa] = c.args as [Term];
+        const key = mappedKey(HOST_ROOT, page(pa));
         requireNothingStale(c);
         requireFree(c, "hostmapHeld");
         const result = c.result(32);
         const done = eq(result, bv(1, 32));
+        c.havoc("mapped", (any) => eq(any, key));
         for (const name of ["unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
         c.ensure("it says whether it is mapped", ule(result, bv(1, 32)));
+        c.ensure("it is mapped where that is said", implies(done, holds(c.state, "mapped", key)));
         c.ensure("only what the host's tables can reach is mapped", implies(done, isPhysical(pa)));
         c.can("it is mapped", done);
         c.can("it is not", not(done));
