@@ -394,6 +394,7 @@ function loopOf(
   spec: LoopContract | UnrolledLoop,
   theory: Theory,
   facts: EntryFact[],
+  haunted: boolean,
 ): LoopSpec | UnrolledLoop {
   if ("unroll" in spec) return spec;
   const chosen = Object.entries(spec.memories ?? {}).flatMap(([name, form]) =>
@@ -423,7 +424,14 @@ function loopOf(
         const width = (now.memories[memory] as Memory).keyWidth;
         return [name, at(variable(`any ${memory}`, width))] as const;
       });
-      return { ...spec.invariant?.(now, entry), ...Object.fromEntries(anywhere) };
+      // Ghost code in the body might break what the head grants.
+      const kept = (haunted ? theory.invariants : [])
+        .filter(({ memory }) => chosen.includes(memory))
+        .map((one) => {
+          const width = (now.memories[one.memory] as Memory).keyWidth;
+          return [`kept: ${one.name}`, one.at(now, variable(`any ${one.memory}`, width))] as const;
+        });
+      return { ...spec.invariant?.(now, entry), ...Object.fromEntries([...anywhere, ...kept]) };
     },
   };
 }
@@ -486,11 +494,15 @@ export function functionProblem(
   const calls = Object.fromEntries(
     others.map((other) => [other.function, hinted(modelOf(other, theory, facts))]),
   );
+  const granted = theory.invariants.filter(({ name }) => !contract.without?.includes(name));
+  const atHeads: Theory = { ...theory, invariants: granted };
+  const haunted = contract.ghost !== undefined;
   const loops = Object.fromEntries(
     contracts.flatMap((other) =>
       present.has(other.function)
         ? Object.entries(other.loops ?? {}).map(
-            ([number, spec]) => [`${other.function}#${number}`, loopOf(spec, theory, facts)] as const,
+            ([number, spec]) =>
+              [`${other.function}#${number}`, loopOf(spec, atHeads, facts, haunted)] as const,
           )
         : [],
     ),
@@ -514,7 +526,6 @@ export function functionProblem(
   const clause = new ProofClause(before, args, outcome);
   const returned = contract.spec(clause) ?? undefined;
   clause.compare(returned, theory);
-  const granted = theory.invariants.filter(({ name }) => !contract.without?.includes(name));
   if (contract.ghost || contract.atReturn) clause.keep(granted);
   if (clause.diverged && outcome)
     clause.goals.push({ name: "it does not return", path: outcome.state.path, goal: FALSE });
