@@ -47,6 +47,7 @@ import {
   vmStays,
 } from "./invariants.ts";
 import { staysAs, vcpuIndex, vmIndex } from "./linear.ts";
+import { noneLent } from "./machine.ts";
 import {
   ghost,
   HOST_ROOT,
@@ -57,6 +58,7 @@ import {
   memory,
   page,
   read,
+  requireNothingStale,
   rewrite,
   rootLocked,
   Stale,
@@ -305,6 +307,8 @@ function release(m: Machine): Contract {
       }
       const isOwner = named(Lock.S2PAGE)(lock);
       if (isOwner !== FALSE)
+        c.require("no TLB holds what an ordinary VM no longer maps", implies(isOwner, noneLent(before)));
+      if (isOwner !== FALSE)
         c.requireAll("counts agree", "owner", (index) => implies(isOwner, countsAgree(before, m, index)));
       if (isOwner !== FALSE)
         c.requireAll("what is held in place is pinned", "pins", (index) =>
@@ -447,6 +451,7 @@ export function letsGo(c: Clause): void {
 export function requireFree(c: Clause, flag: GhostName): void {
   const before = CLASSES.find((one) => one.flag === flag)?.before ?? [];
   c.require("its locks may be taken", and(...before.map((other) => not(ghost(c.before, other)))));
+  if (flag === "s2pageHeld" || flag === "rootHeld") requireNothingStale(c);
 }
 
 /** Starts a proof where the lock with this flag may be taken; the function's contract asks for that with `requireFree`. */

@@ -216,6 +216,8 @@ export function ptWrite(m: Machine): (call: Pick<Call, "state" | "args" | "oblig
       "a valid entry is replaced by an invalid one only",
       implies(and(live, isValid(old)), or(not(valid), not(changes))),
     );
+    const cached = and(eq(root, tlbRoot), covers(place, tlbPage), ne(ghost(state, "stale"), Stale.NO));
+    oblige("an entry is gone from every TLB before another is made", implies(or(link, leaf), not(cached)));
     oblige(
       "what an entry points to is written before the entry",
       implies(or(link, leaf), not(ghost(state, "unordered"))),
@@ -398,6 +400,14 @@ function ownerIndex(call: Call, m: Machine): Term {
   return extract(35, 0, index);
 }
 
+/**
+ * Whether no TLB entry of an ordinary VM is stale. A page's references go when its entries do; so TLBs must have forgotten it before it can
+ * be donated, by this CPU or, when LOCK_S2PAGE is given back, by another.
+ */
+export function noneLent(state: State): Term {
+  return or(eq(ghost(state, "stale"), Stale.NO), not(isOrdinary(state, tlbRoot)));
+}
+
 function s2pageWrite(m: Machine): CallModel {
   return (call) => {
     const { state, oblige } = call;
@@ -426,6 +436,7 @@ function s2pageWrite(m: Machine): CallModel {
         and(unused(payloadOf(old)), unused(read(state, "refs", index)), unused(read(state, "pins", index))),
       ),
     );
+    demand("no TLB may hold a donated page for an ordinary VM", implies(fromHost, noneLent(state)));
     demand(
       "a donated page is not mapped by the host",
       implies(fromHost, not(holds(state, "mapped", mappedKey(HOST_ROOT, x)))),
