@@ -398,8 +398,8 @@ export function vmRecord(state: State, m: Machine, slot: Term): Term {
   const bits = at("ipaBits");
   const alive = holds(state, "alive", slot);
   return and(
-    eq(alive, ne(at("state"), bv(0, 64))),
-    ule(at("state"), bv(2, 64)),
+    // Its state changes under LOCK_VMS although a vCPU is held.
+    implies(ghost(state, "vmsHeld"), and(eq(alive, ne(at("state"), bv(0, 64))), ule(at("state"), bv(2, 64)))),
     implies(
       alive,
       and(
