@@ -155,9 +155,13 @@ export function donateContracts({ m }: Core): Contract[] {
       // Who owns the page of RAM at `pa` at this moment. It may be another one as soon as this returns.
       function: "memory/ownerNow",
       parameters: ["pa"],
-      given: lockFree("s2pageHeld"),
+      given: (state) => {
+        nothingStale(state);
+        lockFree("s2pageHeld")(state);
+      },
       spec(c) {
         const [pa] = c.args as [Term];
+        requireNothingStale(c);
         requireFree(c, "s2pageHeld");
         c.require("it is RAM", and(isPhysical(pa), inRam(m, page(pa))));
         const owner = c.result(64);

@@ -34,10 +34,12 @@ import {
   isPhysical,
   type Machine,
   memory,
+  nothingStale,
   OWNER_HOST,
   ownerOf,
   pageAt,
   read,
+  requireNothingStale,
   rewrite,
   write,
 } from "./state.ts";
@@ -109,6 +111,12 @@ const counted =
 
 const sameOffset = (a: Term, b: Term): Term => eq(extract(11, 0, a), extract(11, 0, b));
 
+/** Starts a proof where LOCK_S2PAGE may be taken and no invalidation is under way. */
+function mayPin(state: State): void {
+  nothingStale(state);
+  lockFree("s2pageHeld")(state);
+}
+
 /** Ghost code: every write of the owner table counts a pin more, or less. */
 const countPin =
   (change: Term) =>
@@ -156,7 +164,7 @@ export function hostmemContracts({ m }: Core): Contract[] {
       // Holds the pages that `size` bytes at `pa` touch in place, if all of them are the host's; or says no.
       function: "hostmem/pin",
       parameters: ["pa", "size"],
-      given: lockFree("s2pageHeld"),
+      given: mayPin,
       ghost: { s2page_write: countPin(bv(1, 40)) },
       loops: {
         0: {
@@ -219,6 +227,7 @@ export function hostmemContracts({ m }: Core): Contract[] {
       spec(c) {
         const [pa, size] = c.args as [Term, Term];
         requireSize(c, size);
+        requireNothingStale(c);
         requireFree(c, "s2pageHeld");
         const result = c.result(32);
         const done = eq(result, bv(1, 32));
@@ -235,7 +244,7 @@ export function hostmemContracts({ m }: Core): Contract[] {
       // Takes back a pin that no record accounts for: its pages are no longer held in place by it.
       function: "hostmem/unpin",
       parameters: ["pa", "size"],
-      given: lockFree("s2pageHeld"),
+      given: mayPin,
       ghost: {
         "lock/acquire": ({ state }: Call, [pa, size]) => access(state, pa as Term, size as Term, 0),
         s2page_read: (call: Call, [pa, size]) => {
@@ -284,6 +293,7 @@ export function hostmemContracts({ m }: Core): Contract[] {
       spec(c) {
         const [pa, size] = c.args as [Term, Term];
         requireSize(c, size);
+        requireNothingStale(c);
         requireFree(c, "s2pageHeld");
         c.require("there is such a pin", ne(read(c.before, "floating", concat(pa, size)), bv(0, 8)));
         float(c.state, pa, size, -1);
