@@ -49,7 +49,7 @@ import {
   s2pageIndex,
   setOwner,
 } from "./s2page";
-import { tlbFlushIpa, tlbFlushVmid } from "./tlb";
+import { tlbFlushVmid } from "./tlb";
 
 /** What became of a stage 2 fault. */
 export namespace Fill {
@@ -142,7 +142,7 @@ function dropUses(entry: u64, level: u32): void {
   for (let i: u64 = 0; i < BLOCK_PAGES; i++) dropUse(first + i);
 }
 
-/** Empties the entry at `slot` of an ordinary VM's tables, which holds the leaf `entry` of `level`, and counts its uses down. */
+/** Empties the entry at `slot` of an ordinary VM's tables, where no walk gets, and counts down the uses of its leaf `entry` of `level`. */
 function dropEntry(slot: u64, entry: u64, level: u32): void {
   pt_write(slot, 0);
   dropUses(entry, level);
@@ -150,9 +150,8 @@ function dropEntry(slot: u64, entry: u64, level: u32): void {
 
 /** Unmaps the leaf `entry` at `slot` of `level`, and for an ordinary VM counts the uses down. LOCK_S2PAGE is held. */
 function dropLeaf(vm: Vm, slot: u64, entry: u64, level: u32, ipa: u64): void {
-  if (vm.privateMemory == 0) dropEntry(slot, entry, level);
-  else pt_write(slot, 0);
-  tlbFlushIpa(nptVttbr(<u32>vm.slot), ipa);
+  clearEntry(slot, nptVttbr(<u32>vm.slot), ipa);
+  if (vm.privateMemory == 0) dropUses(entry, level);
 }
 
 /** Empties the level 3 table at `table`, which no entry links any more, and counts down the uses of what it mapped. */

@@ -32,13 +32,14 @@ import {
 } from "../microv/index.ts";
 import { countsAgree, countsFit, leafLives, linked, rootLevel, vmField, vmStays } from "./invariants.ts";
 import { vmIndex } from "./linear.ts";
-import { goesStale, hostAccess } from "./machine.ts";
+import { hostAccess } from "./machine.ts";
 import { inRange, settled, slotKey } from "./pgtable.ts";
 import { reaches } from "./profile.ts";
 import {
   covers,
   ghost,
   holds,
+  inRam,
   inTree,
   isAligned,
   isAnyRoot,
@@ -54,12 +55,16 @@ import {
   type Machine,
   mappedKey,
   memory,
+  nothingStale,
   OWNER_HOST,
   ownerOf,
   page,
   pageAt,
+  payloadOf,
   placeAt,
   positionKey,
+  prefix,
+  ramIndex,
   read,
   requireNothingStale,
   rewrite,
@@ -186,39 +191,74 @@ function drop(state: State, m: Machine, place: ReturnType<typeof placeAt>, condi
 const among = (index: Term, first: Term, count: Term): Term =>
   ult(zext(sub(index, extract(35, 0, first)), 64), count);
 
-function dropEntry(m: Machine): Contract {
+function dropUses(m: Machine): Contract {
   return {
-    // Empties an entry of an ordinary VM's tree, or of a table unlinked from it, that holds a leaf, and counts the leaf's uses down.
-    function: "memory/dropEntry",
-    parameters: ["slot", "entry", "level"],
+    // Counts one use less of each page of a leaf that is gone from the tables and every TLB.
+    function: "memory/dropUses",
+    parameters: ["entry", "level"],
+    given: nothingStale,
     loops: {
       0: {
-        invariant: (now) => ({ "the block has 512 pages": ule(now.locals[1] as Term, bv(512, 64)) }),
-        variant: (now) => sub(bv(512, 64), now.locals[1] as Term),
+        invariant: (now) => ({ "the block has 512 pages": ule(now.locals[0] as Term, bv(512, 64)) }),
+        variant: (now) => sub(bv(512, 64), now.locals[0] as Term),
         memories: {
           owner: (now, entry) =>
             memory(entry, "owner").rewrite((index, old) =>
-              ite(among(index, entry.locals[0] as Term, now.locals[1] as Term), sub(old, ONE_USE), old),
+              ite(among(index, entry.locals[2] as Term, now.locals[0] as Term), sub(old, ONE_USE), old),
             ),
         },
       },
     },
     spec(c) {
+      const [entry, level] = c.args as [Term, Term];
+      const { before, state } = c;
+      const [at, first] = [narrow(level), page(entry)];
+      const last = add(first, ite(eq(at, bv(2, 2)), bv(511, 36), bv(0, 36)));
+      requireNothingStale(c);
+      c.require("LOCK_S2PAGE is held", ghost(before, "s2pageHeld"));
+      c.require("it is a page, or a block of 512", or(eq(level, bv(2, 32)), eq(level, bv(3, 32))));
+      c.require("the block is aligned", eq(prefix(at, first), first));
+      c.require(
+        "it is RAM",
+        and(inRam(m, first), inRam(m, last), ule(ramIndex(m, first), ramIndex(m, last))),
+      );
+      const mapped = (index: Term) => within(at, first, pageAt(m, index));
+      const count = (state: State, index: Term) =>
+        add(read(state, "refs", index), read(state, "pins", index));
+      c.requireAll("a use too many is counted of the host's pages there", "owner", (index) => {
+        const owned = read(before, "owner", index);
+        const more = eq(payloadOf(owned), add(count(before, index), bv(1, 40)));
+        return implies(mapped(index), and(eq(ownerOf(owned), OWNER_HOST), more));
+      });
+      c.recallAll("owner", (state, index) => countsFit(state, index));
+      rewrite(state, "owner", mapped, (index) => concat(OWNER_HOST, count(before, index)));
+      c.can("a block goes", eq(level, bv(2, 32)));
+      c.can("a page goes", eq(level, bv(3, 32)));
+    },
+  };
+}
+
+function dropEntry(m: Machine): Contract {
+  return {
+    // Empties an entry of an ordinary VM that holds a leaf, where no walk gets: it is retained, or its table is unlinked. Counts its uses down.
+    function: "memory/dropEntry",
+    parameters: ["slot", "entry", "level"],
+    given: nothingStale,
+    spec(c) {
       const [slot, entry, level] = c.args as [Term, Term, Term];
       const { before, state } = c;
       const place = placeAt(before, slotKey(slot));
       const root = rootOf(place.use);
+      requireNothingStale(c);
       c.require("it is the address of an entry", and(isAligned(slot, 3), isPhysical(slot)));
       c.require("it is one of that level", eq(level, zext(place.level, 32)));
       c.require("it holds the entry", eq(entry, place.entry));
-      c.require("it is or was in a tree", or(inTree(place.use), isDetached(place.use)));
+      c.require("no walk gets there", or(and(inTree(place.use), not(isValid(entry))), isDetached(place.use)));
       c.require("the root's lock is held", rootLocked(before, root));
       c.require("it is an ordinary VM's", isOrdinary(before, root));
       c.require("it is a leaf that is counted", isCountedLeaf(entry, place.level));
       requireCounts(c, m);
-      for (const name of ["owner", "refs"])
-        c.recallAll(name, (state, index) => used(state, m, place.key, index));
-      goesStale(state, place, and(inTree(place.use), isValid(entry)));
+      requireUsed(c, m, place.key);
       drop(state, m, place);
       write(state, "pt", place.key, bv(0, 64));
       c.ensureAll("counts agree", "owner", (index, now) => countsAgree(now, m, index));
@@ -226,6 +266,11 @@ function dropEntry(m: Machine): Contract {
       c.can("a page goes", eq(place.level, bv(3, 2)));
     },
   };
+}
+
+/** Uses that what the counted leaf at `key` maps is the host's and referenced. */
+function requireUsed(c: Clause, m: Machine, key: Term): void {
+  for (const name of ["owner", "refs"]) c.recallAll(name, (state, index) => used(state, m, key, index));
 }
 
 function dropLeaf(m: Machine): Contract {
@@ -249,6 +294,7 @@ function dropLeaf(m: Machine): Contract {
       c.require("it is a leaf", isValidLeaf(entry, place.level));
       c.require("it translates the address", and(isPhysical(ipa), covers(place, page(ipa))));
       requireCounts(c, m);
+      requireUsed(c, m, place.key);
       const ordinary = isOrdinary(before, root);
       rewrite(
         state,
@@ -870,6 +916,7 @@ function dismantle(m: Machine): Contract {
 
 export function lendContracts({ m }: Core): Contract[] {
   return [
+    dropUses(m),
     dropEntry(m),
     dropLeaf(m),
     emptyTable(m),
