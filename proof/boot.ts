@@ -390,6 +390,8 @@ export function bootContracts({ m, registers }: Core): Contract[] {
         c.ensure("it says yes or no", ule(result, bv(1, 32)));
         for (const name of fieldNames.profile)
           c.ensure("no offset leads out", implies(sane, profileField(m, name)));
+        const all = fieldNames.profile.map((name) => profileField(m, name));
+        c.ensure("nothing else is refused", implies(and(...all), sane));
         c.can("the profile is good", sane);
         c.can("the profile is bad", not(sane));
         return result;
@@ -408,6 +410,13 @@ export function bootContracts({ m, registers }: Core): Contract[] {
           c.ensure(`fact ${n} about the information`, implies(good, fact));
         for (const name of fieldNames.profile)
           c.ensure("the profile is good", implies(good, profileField(m, name)));
+        const profile = fieldNames.profile.map((name) => profileField(m, name));
+        const most = ule(info("poolPages"), bv(1 << 30, 64));
+        c.ensure(
+          "nothing else is refused but a pool whose entries a count could not hold",
+          implies(and(...infoFacts(m), ...profile, most), good),
+        );
+        c.ensure("entries fit in a count", implies(good, most));
         c.can("the information is good", good);
         c.can("the information is bad", not(good));
         return result;

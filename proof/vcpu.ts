@@ -157,7 +157,7 @@ const BUFFER_ENABLED = 0;
 
 const mask = (bits: Bits): Term => bv(maskOf(bits), 64);
 const without = (value: Term, bits: Bits): Term => band(value, bnot(mask(bits)));
-const isZero = (value: Term): Term => eq(value, bv(0, 64));
+const isZero = (value: Term): Term => eq(value, bv(0, value.width));
 
 /** CPTR_EL2 of a guest that uses FP/SIMD: no trap of it, nor of SVE if it has that. */
 export function cptrWithFp(sve: Term): Term {
@@ -321,6 +321,19 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   c.ensure(
     "it goes to EL0 or EL1",
     implies(entered, isGuestPstate(before, m, registers.get(state, "spsr_el2"))),
+  );
+  const events = cpuField(state, m, "pmuEvents");
+  const counts = (name: string, half: Term) =>
+    implies(not(isZero(half)), eq(registers.get(state, name), zext(half, 64)));
+  c.ensure(
+    "it is noted which events count for whom",
+    implies(
+      and(entered, present("PMU")),
+      and(
+        counts("pmcntenclr_el0", extract(31, 0, events)),
+        counts("pmcntenset_el0", extract(63, 32, events)),
+      ),
+    ),
   );
   c.ensure("its interface is its alone", implies(entered, enterVgic(state, m, registers, before)));
   hostSre(state, registers, true, entered);
