@@ -29,7 +29,7 @@ import { theoremLemmas } from "./theorem.ts";
 import { coreOf } from "./theory.ts";
 import { LOCK_AXIOMS, lockUnproved, ticketLockLemmas } from "./ticketlock.ts";
 import { tlbContracts } from "./tlb.ts";
-import { topContracts } from "./top.ts";
+import { TOP_AXIOMS, topContracts } from "./top.ts";
 import { traceContracts } from "./trace.ts";
 import { vcpuContracts } from "./vcpu.ts";
 import { vgicContracts } from "./vgic.ts";
@@ -72,9 +72,9 @@ export function claimsOf(module: Module): Claims {
       ...primitiveLemmas(core),
       ...ticketLockLemmas(module),
       ...relyLemmas(core),
-      ...theoremLemmas(core),
+      ...theoremLemmas(core, module),
     ],
-    axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS, ...RELY_AXIOMS, ...HOSTMEM_AXIOMS],
+    axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS, ...RELY_AXIOMS, ...HOSTMEM_AXIOMS, ...TOP_AXIOMS],
   };
 }
 

@@ -186,6 +186,25 @@ const isVcpu = (state: State, m: Machine, index: Term): Term =>
     vmRecord(state, m, vmOf(state, m, index)),
   );
 
+/** What is assumed of what happens between the core's entries. */
+export const TOP_AXIOMS = [
+  {
+    name: "reset",
+    reason:
+      "the core starts on one CPU while no other runs, with its linear memory as the image has it: zero but for what the boot tool wrote",
+  },
+  {
+    name: "entries alternate",
+    reason:
+      "each export is entered as the one before it on this CPU returned, by the vectors that VBAR_EL2 names; what is in between, the host or a guest runs under the EL2 registers that were set, and cannot write them or memory that stage 2 denies it",
+  },
+  {
+    name: "FP/SIMD traps are asked for",
+    reason:
+      "with CPTR_EL2.TFP (and TZ, where the guest has SVE) clear no access to FP/SIMD (SVE) registers is trapped to EL2, so they are loaded once an entry (Arm ARM D24.2.28)",
+  },
+] as const;
+
 /** What the locks grant to who takes them, by entry: so it must be so at first. */
 function granted(m: Machine): Record<string, { memory: MemoryName; at(state: State, key: Term): Term }> {
   return {
