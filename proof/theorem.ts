@@ -26,15 +26,19 @@
 import {
   add,
   and,
+  bool,
   bv,
   concat,
   eq,
   extract,
   FALSE,
+  functionNamed,
   type Goal,
   implies,
+  instructions,
   ite,
   Memory,
+  type Module,
   ne,
   not,
   or,
@@ -684,10 +688,39 @@ function ownerLemma(core: Core): Omit<Problem, "name"> {
   };
 }
 
+/**
+ * `zeroed` of the machine is `scrubbed` of the layer, which a page is no more once its VM maps it again. `pt_write` does not ask for that; it
+ * need not, because the core returns a page right after it scrubbed it: no other function scrubs, and that one maps nothing in between.
+ */
+function scrubLemma(module: Module): Omit<Problem, "name"> {
+  const calls = (name: string) =>
+    [...instructions(functionNamed(module, name).body)].map(({ op, index }) => {
+      const callee = op === "call" ? module.functions[index] : undefined;
+      return callee ? (callee.imported?.field ?? callee.name) : op;
+    });
+  const scrubbing = module.functions
+    .filter(({ imported, name }) => !imported && calls(name).includes("page_zero"))
+    .map(({ name }) => name);
+  const code = calls("memory/giveToHost").filter((op) => !/^(local\.get|i64\.const)$/.test(op));
+  const first = ["page_zero", "page_clean", "s2page/s2pageIndex", "s2page/setOwner"];
+  const returns = calls("s2page/setOwner").filter((op) => /^[a-z0-9]+\/|_/.test(op) && !/^i64/.test(op));
+  return {
+    hypotheses: [],
+    goals: [
+      { name: "one function scrubs", path: TRUE, goal: bool(scrubbing.join() === "memory/giveToHost") },
+      {
+        name: "it returns the page next",
+        path: TRUE,
+        goal: bool(code.slice(0, first.length).join() === first.join() && returns.join() === "s2page_write"),
+      },
+    ],
+  };
+}
+
 const STARTS = [0, 1];
 
 /** @returns the lemmas of this file */
-export function theoremLemmas(core: Core): Problem[] {
+export function theoremLemmas(core: Core, module: Module): Problem[] {
   return [
     ...layerLemmas(),
     ...STARTS.map((start) =>
@@ -709,6 +742,7 @@ export function theoremLemmas(core: Core): Problem[] {
         ),
       ),
     ),
+    lemma("a page is returned right after it is scrubbed", () => scrubLemma(module)),
     lemma("owners and contents change as the layer says", () => ownerLemma(core)),
   ];
 }
