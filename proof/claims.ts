@@ -25,7 +25,7 @@ import { inPlaceLemma } from "./profile.ts";
 import { psciContracts } from "./psci.ts";
 import { recordsContracts } from "./records.ts";
 import { RELY_AXIOMS, relyLemmas } from "./rely.ts";
-import { theoremLemmas } from "./theorem.ts";
+import { THEOREM_AXIOMS, theoremLemmas } from "./theorem.ts";
 import { coreOf } from "./theory.ts";
 import { LOCK_AXIOMS, lockUnproved, ticketLockLemmas } from "./ticketlock.ts";
 import { tlbContracts } from "./tlb.ts";
@@ -74,7 +74,14 @@ export function claimsOf(module: Module): Claims {
       ...relyLemmas(core),
       ...theoremLemmas(core, module),
     ],
-    axioms: [...PRIMITIVE_AXIOMS, ...LOCK_AXIOMS, ...RELY_AXIOMS, ...HOSTMEM_AXIOMS, ...TOP_AXIOMS],
+    axioms: [
+      ...PRIMITIVE_AXIOMS,
+      ...LOCK_AXIOMS,
+      ...RELY_AXIOMS,
+      ...THEOREM_AXIOMS,
+      ...HOSTMEM_AXIOMS,
+      ...TOP_AXIOMS,
+    ],
   };
 }
 

@@ -69,6 +69,7 @@ import {
   address,
   agrees,
   covers,
+  ghost,
   hasTableBit,
   holds as holdsAt,
   inRam,
@@ -88,7 +89,10 @@ import {
   read,
   rootOf,
   rootPage,
+  Stale,
   someOffset,
+  tlbPage,
+  tlbRoot,
   write,
 } from "./state.ts";
 import type { Core } from "./theory.ts";
@@ -717,6 +721,68 @@ function scrubLemma(module: Module): Omit<Problem, "name"> {
   };
 }
 
+/**
+ * Invariant 5: between the change of a table and the end of its invalidation a TLB may still lead a principal to a page that its tables no
+ * longer map (`stale`, for one arbitrary entry). Until then the page stays the principal's.
+ */
+function staleLemma(core: Core): Omit<Problem, "name"> {
+  const { m, theory } = core;
+  const before = theory.start();
+  const { after, demands } = run(core, "s2page_write", before, [
+    variable("index", 64),
+    variable("entry", 64),
+  ]);
+  const index = variable("any owner", 36);
+  const at = pageAt(m, index);
+  const [old, now] = [before, after].map((state) => read(state, "owner", index)) as [Term, Term];
+  const exists = and(holdsAt(before, "alive", tlbRoot), eq(read(before, "handle", tlbRoot), ownerOf(old)));
+  const stale = ne(ghost(before, "stale"), Stale.NO);
+  const hosts = eq(ownerOf(old), OWNER_HOST);
+  return {
+    hypotheses: [...theory.hypotheses, ...demands, handleNames(before, tlbRoot), stale],
+    goals: [
+      {
+        name: "a page that HOST may still reach stays HOST's",
+        path: and(eq(tlbRoot, HOST), eq(at, tlbPage), hosts),
+        goal: eq(ownerOf(now), OWNER_HOST),
+      },
+      {
+        name: "a page that a private VM may still reach stays its own",
+        path: and(
+          ne(tlbRoot, HOST),
+          exists,
+          ugt(ownerOf(old), bv(255, 24)),
+          eq(payloadOf(old), zext(tlbPage, 40)),
+        ),
+        goal: eq(now, old),
+      },
+      {
+        name: "while an ordinary VM may still reach a page, HOST's pages stay HOST's",
+        path: and(isOrdinary(before, tlbRoot), hosts),
+        goal: eq(ownerOf(now), OWNER_HOST),
+      },
+    ],
+  };
+}
+
+export const THEOREM_AXIOMS = [
+  {
+    name: "views are memory",
+    reason:
+      "registers that an exit reveals or an entry changes are stated by the contracts of vcpu.ts and vgic.ts; devices of the host reach what the host may (no SMMU is modelled)",
+  },
+  {
+    name: "VMs come and go with nothing mapped",
+    reason:
+      "the layer's handles are constants; that a slot without a VM has no tables and no leaves is a lemma of primitives.ts, and that the slot's roots are empty when a VM ends is shown by the contracts of vm.ts",
+  },
+  {
+    name: "what the host gives, it tells",
+    reason:
+      "a page is given to a VM with what the host left in it: its content is an answer of the data oracle",
+  },
+] as const;
+
 const STARTS = [0, 1];
 
 /** @returns the lemmas of this file */
@@ -742,6 +808,7 @@ export function theoremLemmas(core: Core, module: Module): Problem[] {
         ),
       ),
     ),
+    lemma("invariant 5: what a TLB may still hold stays its principal's", () => staleLemma(core)),
     lemma("a page is returned right after it is scrubbed", () => scrubLemma(module)),
     lemma("owners and contents change as the layer says", () => ownerLemma(core)),
   ];
