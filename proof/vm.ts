@@ -38,6 +38,7 @@ import {
   emptyTree,
   kvmHeld,
   leadsTo,
+  linked,
   listFits,
   structureOf,
   sveBytes,
@@ -56,6 +57,7 @@ import {
   holdRecord,
   letsGo,
   lockFree,
+  othersRun,
   requireFree,
   stays,
   touches,
@@ -76,11 +78,13 @@ import {
   read,
   requireNothingStale,
   rewrite,
+  rootOf,
   rootPage,
   Stale,
   startLevel,
   tlbRoot,
   tree,
+  Use,
   word,
   write,
 } from "./state.ts";
@@ -773,7 +777,7 @@ export function vmContracts(core: Core): Contract[] {
             held: (_, rank) => ult(left(entry, local(now, 3)), rank),
           })),
           invariant: (now, entry) => ({
-            "it is at its place": at(entry, local(now, 3), local(now, 0)),
+            "what is held next is at its place": at(entry, local(now, 3), local(now, 0)),
           }),
           variant: (now) => sub(bv(1024, 32), local(now, 3)),
           locals: { 2: (_, entry) => local(entry, 2) },
@@ -785,7 +789,7 @@ export function vmContracts(core: Core): Contract[] {
               and(ult(left(entry, local(entry, 3)), rank), ule(rank, left(entry, local(now, 2)))),
           })),
           invariant: (now, entry) => ({
-            "it is at its place": at(entry, local(now, 2), local(now, 5)),
+            "what is let go next is at its place": at(entry, local(now, 2), local(now, 5)),
             "it is not past the end": ule(local(now, 2), local(entry, 3)),
           }),
           variant: (now) => sub(bv(1024, 32), local(now, 2)),
@@ -797,7 +801,7 @@ export function vmContracts(core: Core): Contract[] {
             freed: (_, rank) => ult(left(entry, local(now, 3)), rank),
           })),
           invariant: (now, entry) => ({
-            "it is at its place": at(entry, local(now, 3), local(now, 0)),
+            "what is freed next is at its place": at(entry, local(now, 3), local(now, 0)),
           }),
           variant: (now) => sub(bv(1024, 32), local(now, 3)),
         },
@@ -849,9 +853,10 @@ export function vmContracts(core: Core): Contract[] {
         },
       },
       uses: Object.fromEntries(
-        ["lock/acquire", "memory/dismantle", "memory/isEmpty", "vm/returnDonated", "hostmem/unpin"].map(
-          (name) => [name, useRecord((call) => local(call.state, 4))],
-        ),
+        ["lock/acquire", "memory/dismantle", "memory/isEmpty", "vm/returnDonated"].map((name) => [
+          name,
+          useRecord((call) => local(call.state, 4)),
+        ]),
       ),
       ghost: {
         // Nothing is accessed while records are held: what they hold in place is dropped.
@@ -878,6 +883,33 @@ export function vmContracts(core: Core): Contract[] {
             call.oblige("the VM's record accounts for its pin", holds(state, "alive", slot));
             call.oblige("it is the VM's pin", eq(pa, vm(state, slot, "kvmPa")));
             call.oblige("its tables are not locked", not(ghost(state, "rootHeld")));
+            // What hangs in the tree hangs, by at most three links, on the root, which is empty: so it is the root.
+            const tables = [extract(44, 9, variable("any pt", 45))];
+            for (const one of [0, 1, 2])
+              tables.push(extract(44, 9, read(state, "parent", tables[one] as Term)));
+            for (const [down, table] of [...tables].reverse().entries()) {
+              call.assume(linked(state, m, table));
+              const parent = read(state, "parent", table);
+              const isEmpty = implies(
+                isRootPage(m, slot, extract(44, 9, parent)),
+                eq(read(state, "pt", parent), bv(0, 64)),
+              );
+              call.oblige(`the root is empty, seen from level ${down}`, isEmpty);
+              call.assume(isEmpty);
+              const hangs = and(
+                eq(read(state, "use", table), tree(slot)),
+                ule(read(state, "level", table), bv(down, 2)),
+              );
+              const isRoot = implies(hangs, isRootPage(m, slot, table));
+              call.oblige(`a table of level ${down} is the root`, isRoot);
+              call.assume(isRoot);
+            }
+            rewrite(
+              state,
+              "use",
+              () => TRUE,
+              (_, use) => ite(eq(use, Use.detached(slot)), Use.OTHER, use),
+            );
             write(state, "alive", slot, bv(0, 1));
             float(state, pa, size);
           }
@@ -938,6 +970,13 @@ export function vmContracts(core: Core): Contract[] {
         c.ensure("it is dying", implies(steps, eq(at("state"), VmState.DYING)));
         c.ensure("its slot is free", implies(done, eq(at("state"), VmState.FREE)));
         write(state, "alive", slot, bv(0, 1), done);
+        othersRun(c, m, ["pt", "use"]);
+        c.ensureAll("nothing is left of its tree", "pt", (one, now) =>
+          implies(done, emptyTree(now, m, concat(extract(35, 1, rootPage(m, slot)), extract(9, 0, one)))),
+        );
+        c.ensureAll("a free slot's tree is empty", "pt", (one, now) =>
+          implies(eq(rootOf(read(now, "use", extract(44, 9, one))), slot), emptyTree(now, m, one)),
+        );
         letsGo(c);
         return result;
       },
