@@ -674,6 +674,11 @@ export const PRIMITIVE_AXIOMS = [
     reason:
       "refs(x) is the number of entries that refer to page x: 0 at boot, and changed by every primitive exactly as the entries are (lemmas `... counts`); a number of entries is at least 1 where one refers, at least 2 where two do, and at most the number of entries there are",
   },
+  {
+    name: "what is held in place is pinned when a page is donated",
+    reason:
+      "granted with LOCK_S2PAGE and demanded when it is given back (lock.ts), of every CPU; between the two it is a hypothesis of s2page_write's lemma, for pins change only in pin and unpin, which donate nothing",
+  },
 ] as const;
 
 /** @returns the lemmas of this file */

@@ -19,7 +19,8 @@
  *   something or take it away; `concerns` says which, step by step.
  * - *confidentiality*: if two states look the same to P and to who takes the step, they look the same to P afterwards.
  * - *masking*, for P other than HOST: if two states look the same to P, and the same step can be taken in both, they look the same to P
- *   afterwards, whatever else differs. The content of a page that HOST gives is told on purpose, so it is an answer.
+ *   afterwards, whatever else differs. The content of a page that HOST gives is told on purpose: it is part of what the step results in,
+ *   which is the same in both.
  *
  * `proof/meta/Noninterference.v` shows that these lemmas about single steps give the same of whole executions.
  */
