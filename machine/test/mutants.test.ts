@@ -132,8 +132,8 @@ const bugs: readonly SeededBug[] = [
   {
     bug: "a lent page keeps its use for ever",
     file: "memory.ts",
-    right: "if (vm.privateMemory == 0) dropEntry(slot, entry, level);\n  else pt_write(slot, 0);",
-    wrong: "pt_write(slot, 0);",
+    right: "if (vm.privateMemory == 0) dropUses(entry, level);",
+    wrong: "",
     rules: /usesAreCounted/,
   },
   {
