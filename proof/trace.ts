@@ -7,6 +7,7 @@ export function traceContracts({ m }: Core): Contract[] {
   const event = (name: string): Contract => ({
     function: `trace/${name}`,
     parameters: ["cpu", "kind", "a", "b", "c"],
+    founding: true,
     forms: { 0: () => m.area },
     spec() {},
   });
@@ -19,6 +20,7 @@ export function traceContracts({ m }: Core): Contract[] {
       // Writes down where the core stands; nothing happens on this CPU any more.
       function: "trace/panic",
       parameters: ["cpu", "reason", "detail"],
+      founding: true,
       forms: { 0: () => m.area },
       spec: (c) => c.diverges(),
     },
