@@ -9,6 +9,7 @@ import {
   concat,
   eq,
   extract,
+  FALSE,
   implies,
   ite,
   ne,
@@ -29,7 +30,7 @@ import { cpuField, cpuKey, hostKey, hostReg, isHostReg, setHostReg, thisCpu } fr
 import { vcpuAt } from "./records.ts";
 import { ghost, word } from "./state.ts";
 import type { Core } from "./theory.ts";
-import { guestRuns, hostRuns } from "./vcpu.ts";
+import { guestRuns, hostKeeps, hostRuns } from "./vcpu.ts";
 import { requireNothingHeld } from "./vm.ts";
 
 const exit = constants("vcpu.ts", "Exit", 64);
@@ -73,6 +74,7 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
     c.can("it fails", and(refused, eq(code, exit("ILLEGAL"))));
     const vcpu = vcpuAt(m, index);
     c.ensure("the guest's context is in the machine", implies(entered, guestRuns(state, m, registers, vcpu)));
+    hostKeeps(c, m, registers, vcpu, { before: FALSE, after: TRUE }, entered);
     c.ensure(
       "it is the vCPU that the host names",
       implies(entered, and(ne(x(c, 1), bv(0, 64)), eq(word(state, vcpuField(m, index, "hva")), x(c, 1)))),

@@ -12,7 +12,6 @@ import {
   extract,
   FALSE,
   implies,
-  ite,
   not,
   or,
   type State,
@@ -23,9 +22,7 @@ import {
   zext,
 } from "../microv/index.ts";
 import { coreWord, reset } from "./boot.ts";
-import { debugIsLoaded, debugRegisters } from "./debug.ts";
-import { sharedEl1 } from "./el1.ts";
-import { fpIsLoaded, fpOfHost, hasSve } from "./fpsimd.ts";
+import { fpIsLoaded, hasSve } from "./fpsimd.ts";
 import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
 import {
   countsAgree,
@@ -47,8 +44,7 @@ import { constants, fieldNames } from "./layout.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
 import { heldPage, holdingNothing } from "./lock.ts";
 import type { Registers } from "./machine.ts";
-import { KEYS, keyPlace } from "./pauth.ts";
-import { cpuField, cpuKey, cpuNumber, fieldOf, has, hostReg } from "./percpu.ts";
+import { cpuField, cpuKey, cpuNumber, has, hostReg } from "./percpu.ts";
 import { profileField } from "./profile.ts";
 import { vcpuAt } from "./records.ts";
 import {
@@ -59,14 +55,13 @@ import {
   infoFacts,
   type Machine,
   type MemoryName,
-  read,
   rewrite,
   Stale,
   word,
   write,
 } from "./state.ts";
 import type { Core } from "./theory.ts";
-import { guestRuns, hostRuns, RETURN, SME, usesKeys } from "./vcpu.ts";
+import { guestRuns, hostKeeps, hostRuns } from "./vcpu.ts";
 
 const kind = constants("guesttrap.ts", "Class", 6);
 const exit = constants("vcpu.ts", "Exit", 32);
@@ -86,43 +81,6 @@ function anything(c: Clause): void {
 function nothingUnderWay(c: Clause): void {
   for (const name of LOCKS) c.ensure(`${name} is not so at the end`, not(ghost(c.state, name)));
   c.ensure("no TLB entry is stale", eq(ghost(c.state, "stale"), Stale.NO));
-}
-
-/**
- * Every register that host and guests share, by name, with the value that the host finds there when it goes on next: what is in the
- * register, or what waits in this CPU's area while a guest that is in the machine uses it.
- */
-export function hostValues(
-  state: State,
-  m: Machine,
-  registers: Registers,
-  vcpu: Term,
-  inGuest: Term,
-): Map<string, Term> {
-  const now = (name: string) => registers.get(state, name);
-  const waits = (condition: Term, name: string, place: Term) => ite(condition, place, now(name));
-  const field = (name: string) => cpuField(state, m, fieldOf(name));
-  const debug = and(inGuest, debugIsLoaded(state, m));
-  const keys = and(inGuest, usesKeys(state, m, cpuField(state, m, "guestHcr")));
-  const when: [name: string, condition: Term, place: Term][] = [
-    ...RETURN.map((name) => [name, inGuest, field(name)] as [string, Term, Term]),
-    ...sharedEl1(state, m).map(
-      ({ name, exists }) => [name, and(inGuest, exists), field(name)] as [string, Term, Term],
-    ),
-    ...SME.map((name) => [name, and(inGuest, has(state, m, "SME")), field(name)] as [string, Term, Term]),
-    ["pmuserenr_el0", and(inGuest, has(state, m, "PMU")), field("pmuserenr_el0")],
-    ...KEYS.map((name, n) => [name, keys, read(state, "linear", keyPlace(m, n))] as [string, Term, Term]),
-    ...debugRegisters(state, m).map(
-      ({ name, place, exists }) =>
-        [name, and(debug, exists), read(state, "linear", place)] as [string, Term, Term],
-    ),
-    ["mdccint_el1", debug, field("mdccint_el1")],
-    ["zcr_el1", and(inGuest, fpIsLoaded(state, m), hasSve(state, m, vcpu)), field("zcr_el1")],
-  ];
-  return new Map([
-    ...when.map(([name, condition, place]) => [name, waits(condition, name, place)] as const),
-    ["fp", fpOfHost(state, m, registers)] as const,
-  ]);
 }
 
 /** What is not exchanged: registers of EL2 while the host runs. */
@@ -301,6 +259,7 @@ export function topContracts({ m, registers }: Core): Contract[] {
         c.ensure("the host's context is whole", implies(back, hostRuns(state, m, registers)));
         c.ensure("EL2 is as the host has it", implies(back, hostControls(state, m, registers)));
         nothingElseHeld(c, m, index, not(back));
+        hostKeeps(c, m, registers, vcpuAt(m, index), { before: FALSE, after: TRUE }, not(back));
         c.ensure(
           "the guest's context is whole",
           implies(not(back), guestRuns(state, m, registers, vcpuAt(m, index))),
@@ -353,11 +312,7 @@ export function topContracts({ m, registers }: Core): Contract[] {
         c.ensure("EL2 is as the host has it", implies(back, hostControls(state, m, registers)));
         c.ensure("the guest's context is whole", implies(not(back), guestRuns(state, m, registers, vcpu)));
         nothingElseHeld(c, m, running, not(back));
-        const inGuest = not(back);
-        const after = hostValues(state, m, registers, vcpu, inGuest);
-        const was = hostValues(before, m, registers, vcpu, TRUE);
-        for (const [n, [name, value]] of [...after].entries())
-          c.ensure(`the host finds its registers as they were (${n >> 3})`, eq(value, was.get(name) as Term));
+        hostKeeps(c, m, registers, vcpu, { before: TRUE, after: not(back) });
         for (let n = 2; n < 31; n++)
           c.ensure("and x2 to x30, too", eq(hostReg(state, m, n), hostReg(before, m, n)));
         return result;

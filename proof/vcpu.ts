@@ -39,12 +39,12 @@ import {
   putAway,
   sharedEl1,
 } from "./el1.ts";
-import { hostFpLoaded } from "./fpsimd.ts";
+import { fpIsLoaded, fpOfHost, hasSve, hostFpLoaded } from "./fpsimd.ts";
 import { sveBytes, vcpuField } from "./invariants.ts";
 import { vcpuIndex } from "./linear.ts";
 import { type Registers, SVE_STATUS_BYTES, sveBytesNow, sveMiddles, vttbrOf } from "./machine.ts";
-import { hostKeysLoaded, hostKeysSaved, KEYS } from "./pauth.ts";
-import { cpuField, cpuKey, has, isGuestReg, thisCpu } from "./percpu.ts";
+import { hostKeysLoaded, hostKeysSaved, KEYS, keyPlace } from "./pauth.ts";
+import { cpuField, cpuKey, fieldOf, has, isGuestReg, thisCpu } from "./percpu.ts";
 import {
   contextOf,
   requireContext,
@@ -55,7 +55,7 @@ import {
   usesContext,
 } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
-import { HOST_ROOT, type Machine, word, write } from "./state.ts";
+import { HOST_ROOT, type Machine, read, word, write } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { enterVgic, hostSre, leaveVgic, VGIC_ENTRY } from "./vgic.ts";
 
@@ -447,6 +447,61 @@ export function leaveGuest(state: State, m: Machine, registers: Registers, vcpu:
   set("hcrx_el2", cpuField(state, m, "hostHcrx"), present("HCX"));
   write(state, "linear", cpuKey(m, "running"), bv(0, 64));
   return ite(hadSerror, bor(code, WITH_SERROR), code);
+}
+
+/**
+ * Every register that host and guests share, by name, with the value that the host finds there when it goes on next: what is in the
+ * register, or what waits in this CPU's area while a guest that is in the machine uses it.
+ */
+function hostValues(
+  state: State,
+  m: Machine,
+  registers: Registers,
+  vcpu: Term,
+  inGuest: Term,
+): Map<string, Term> {
+  const now = (name: string) => registers.get(state, name);
+  const waits = (condition: Term, name: string, place: Term) => ite(condition, place, now(name));
+  const field = (name: string) => cpuField(state, m, fieldOf(name));
+  const debug = and(inGuest, debugIsLoaded(state, m));
+  const keys = and(inGuest, usesKeys(state, m, cpuField(state, m, "guestHcr")));
+  const when: [name: string, condition: Term, place: Term][] = [
+    ...RETURN.map((name) => [name, inGuest, field(name)] as [string, Term, Term]),
+    ...sharedEl1(state, m).map(
+      ({ name, exists }) => [name, and(inGuest, exists), field(name)] as [string, Term, Term],
+    ),
+    ...SME.map((name) => [name, and(inGuest, has(state, m, "SME")), field(name)] as [string, Term, Term]),
+    ["pmuserenr_el0", and(inGuest, has(state, m, "PMU")), field("pmuserenr_el0")],
+    ...KEYS.map((name, n) => [name, keys, read(state, "linear", keyPlace(m, n))] as [string, Term, Term]),
+    ...debugRegisters(state, m).map(
+      ({ name, place, exists }) =>
+        [name, and(debug, exists), read(state, "linear", place)] as [string, Term, Term],
+    ),
+    ["mdccint_el1", debug, field("mdccint_el1")],
+    ["zcr_el1", and(inGuest, fpIsLoaded(state, m), hasSve(state, m, vcpu)), field("zcr_el1")],
+  ];
+  return new Map([
+    ...when.map(([name, condition, place]) => [name, waits(condition, name, place)] as const),
+    ["fp", fpOfHost(state, m, registers)] as const,
+  ]);
+}
+
+/** Promises, if `condition`, that the host's registers are what they were, with a guest in the machine before and after or not. */
+export function hostKeeps(
+  c: Clause,
+  m: Machine,
+  registers: Registers,
+  vcpu: Term,
+  inGuest: { before: Term; after: Term },
+  condition: Term = TRUE,
+): void {
+  const after = hostValues(c.state, m, registers, vcpu, inGuest.after);
+  const before = hostValues(c.before, m, registers, vcpu, inGuest.before);
+  for (const [n, [name, value]] of [...after].entries())
+    c.ensure(
+      `the host finds its registers as they were (${n >> 3})`,
+      implies(condition, eq(value, before.get(name) as Term)),
+    );
 }
 
 export function vcpuContracts({ m, registers }: Core): Contract[] {
