@@ -168,7 +168,7 @@ export function cptrWithFp(sve: Term): Term {
 /** Whether HCR_EL2 is a guest's: what it must be, and beyond that what its host may choose, and what its vCPU adds. */
 function isGuestHcr(state: State, m: Machine, vcpu: Term, hcr: Term): Term {
   const added = word(state, vcpuField(m, vcpuIndex(vcpu), "hcr"));
-  const [fwb] = [HCR.FWB as number];
+  const fwb = HCR.FWB as number;
   const must = bor(mask(HCR_GUEST), added);
   return and(
     eq(band(hcr, must), must),
