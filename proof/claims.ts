@@ -33,7 +33,7 @@ import { TOP_AXIOMS, topContracts } from "./top.ts";
 import { traceContracts } from "./trace.ts";
 import { vcpuContracts } from "./vcpu.ts";
 import { vgicContracts } from "./vgic.ts";
-import { vmContracts, vmUnproved } from "./vm.ts";
+import { vmContracts } from "./vm.ts";
 
 /** @throws Error when the module is not a build of the core */
 export function claimsOf(module: Module): Claims {
@@ -66,7 +66,7 @@ export function claimsOf(module: Module): Claims {
       ...vmContracts(core),
       ...hostcallContracts(core),
     ],
-    unproved: [...lockUnproved, ...vmUnproved],
+    unproved: [...lockUnproved],
     lemmas: [
       inPlaceLemma(core.m),
       ...primitiveLemmas(core),

@@ -28,7 +28,6 @@ import {
   sub,
   type Term,
   TRUE,
-  type Unproved,
   ule,
   ult,
   variable,
@@ -983,11 +982,3 @@ export function vmContracts(core: Core): Contract[] {
     },
   ];
 }
-
-export const vmUnproved: Unproved[] = [
-  {
-    function: "vm/teardownLocked",
-    reason:
-      "that the root is empty at the end needs a promise of dismantle about root entries, and an invariant that no entry lies outside a VM's range",
-  },
-];
