@@ -1,0 +1,169 @@
+/**
+ * Bugs written by hand, of the kinds that hypervisors have had: the proof of the function that has one fails, and says why. As it is, the
+ * same function is proved (`corevisor verify`), so it is the bug that fails.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { cacheFolder } from "../../boot/cache.ts";
+import { buildWasm } from "../../kcore/build/wasm.ts";
+import { checkFunction, decode, type FunctionVerdict, findSolvers } from "../../microv/index.ts";
+import { claimsOf } from "../claims.ts";
+
+interface Bug {
+  readonly bug: string;
+  /** The core's text, which occurs once in the file, and what is there instead. */
+  readonly file: string;
+  readonly right: string;
+  readonly wrong: string;
+  /** The function whose proof fails, and a goal that fails. */
+  readonly function: string;
+  readonly goal: RegExp;
+}
+
+const bugs: readonly Bug[] = [
+  {
+    bug: "a page returns to the host as the VM left it",
+    file: "memory.ts",
+    right: "  page_zero(pa);\n  page_clean(pa);",
+    wrong: "  page_clean(pa);",
+    function: "memory/giveToHost",
+    goal: /a page returns to the host zeroed/,
+  },
+  {
+    bug: "a page returns to the host with its zeroes in a cache",
+    file: "memory.ts",
+    right: "  page_zero(pa);\n  page_clean(pa);",
+    wrong: "  page_clean(pa);\n  page_zero(pa);",
+    function: "memory/giveToHost",
+    goal: /clean in all caches/,
+  },
+  {
+    bug: "a donated page is not cleaned",
+    file: "memory.ts",
+    right: "  page_clean(pa);\n  setOwner(s2pageIndex(pa), vm.handle",
+    wrong: "  setOwner(s2pageIndex(pa), vm.handle",
+    function: "memory/fill",
+    goal: /clean in all caches/,
+  },
+  {
+    bug: "a page in use is donated",
+    file: "memory.ts",
+    right: "!isRam(pa) || !isFreePage(s2pageIndex(pa))",
+    wrong: "!isRam(pa) || !isHostPage(s2pageIndex(pa))",
+    function: "memory/fill",
+    goal: /a page in use is not donated/,
+  },
+  {
+    bug: "locks are taken in the other order",
+    file: "memory.ts",
+    right: "function donate(vm: Vm, ipa: u64): u32 {\n  acquire(LOCK_HOSTMAP);\n  acquire(LOCK_S2PAGE);",
+    wrong: "function donate(vm: Vm, ipa: u64): u32 {\n  acquire(LOCK_S2PAGE);\n  acquire(LOCK_HOSTMAP);",
+    function: "memory/fill",
+    goal: /locks are taken in order/,
+  },
+  {
+    bug: "no TLB is told that a mapping is gone",
+    file: "pgtable.ts",
+    right: "  pt_write(slot, 0);\n  tlbFlushIpa(vttbr, ipa);",
+    wrong: "  pt_write(slot, 0);",
+    function: "pgtable/clearEntry",
+    goal: /stale/,
+  },
+  {
+    bug: "TLBs are told before the mapping is gone",
+    file: "pgtable.ts",
+    right: "  pt_write(slot, 0);\n  tlbFlushIpa(vttbr, ipa);",
+    wrong: "  tlbFlushIpa(vttbr, ipa);\n  pt_write(slot, 0);",
+    function: "pgtable/clearEntry",
+    goal: /stale/,
+  },
+  {
+    bug: "a table has 256 entries",
+    file: "pgtable.ts",
+    right: "(((ipa >> levelShift(level)) & 511) << 3)",
+    wrong: "(((ipa >> levelShift(level)) & 255) << 3)",
+    function: "npt/nptWalk",
+    goal: /the slot stands at the level/,
+  },
+  {
+    bug: "another VM's TLB entries are invalidated",
+    file: "npt.ts",
+    right: "nptRoot(slot) | ((<u64>slot) << 48)",
+    wrong: "nptRoot(slot) | ((<u64>(slot ^ 1)) << 48)",
+    function: "memory/dropLeaf",
+    goal: /VTTBR_EL2/,
+  },
+  {
+    bug: "the host's list is written without the owner table's lock",
+    file: "vm.ts",
+    right: "    acquire(LOCK_S2PAGE);\n    if (isRam(pa) && isHostPage(s2pageIndex(pa))) {",
+    wrong: "    if (isRam(pa) && isHostPage(s2pageIndex(pa))) {",
+    function: "vm/returnDonated",
+    goal: /LOCK_S2PAGE|a lock that is held/,
+  },
+  {
+    bug: "a vCPU's address is asked for again after it was pinned",
+    file: "vm.ts",
+    right: "    vcpu.pa = pa;",
+    wrong: "    vcpu.pa = translateRange(hva, profile.vcpuSize);",
+    function: "vm/initVcpuLocked",
+    goal: /./,
+  },
+  {
+    bug: "a use is not counted down",
+    file: "memory.ts",
+    right: "if (entry != 0) dropEntry(slot, entry, 3);",
+    wrong: "if (entry != 0) pt_write(slot, 0);",
+    function: "memory/emptyTable",
+    goal: /./,
+  },
+  {
+    bug: "the guest's SP_EL0 stays in the machine",
+    file: "vcpu.ts",
+    right: "  msr_sp_el0(cpu.spEl0);\n",
+    wrong: "",
+    function: "vcpu/leaveGuest",
+    goal: /registers|sp_el0/,
+  },
+  {
+    bug: "a guest runs without stage 2",
+    file: "vcpu.ts",
+    right: "const HCR_ALWAYS: u64 = HCR_VM | HCR_FMO",
+    wrong: "const HCR_ALWAYS: u64 = HCR_FMO",
+    function: "vcpu/enterGuest",
+    goal: /HCR_EL2|registers/,
+  },
+  {
+    bug: "firmware starts a CPU where the host says",
+    file: "psci.ts",
+    right: "    setHostReg(cpu, 2, bootInfo.secondaryEntry);\n",
+    wrong: "",
+    function: "psci/cpuOn",
+    goal: /firmware starts a CPU only in the core/,
+  },
+];
+
+const solvers = await findSolvers();
+
+async function judge(bug: Bug): Promise<FunctionVerdict> {
+  const wasm = await buildWasm(cacheFolder(), (name, text) => {
+    if (name !== bug.file) return text;
+    assert.equal(text.split(bug.right).length, 2, `kcore/${name} has exactly once: ${bug.right}`);
+    return text.replace(bug.right, () => bug.wrong);
+  });
+  const module = decode(wasm.bytes);
+  const claims = claimsOf(module);
+  const contract = claims.contracts.find((one) => one.function === bug.function);
+  assert.ok(contract, `there is a contract of ${bug.function}`);
+  return checkFunction(claims, contract, { module, solvers, limits: { milliseconds: 30_000 } });
+}
+
+for (const bug of bugs) {
+  test(`the proof of ${bug.function} fails when ${bug.bug}`, async () => {
+    const { status, goals, reason } = await judge(bug);
+    assert.equal(status, "failed", `${bug.function} is proved all the same`);
+    const failed = goals.filter((goal) => goal.status === "failed").map(({ name }) => name);
+    const words = failed.length > 0 ? failed.join("; ") : (reason ?? "");
+    assert.match(words, bug.goal);
+  });
+}
