@@ -26,6 +26,11 @@ export interface Invariant {
   readonly name: string;
   /** The memory at whose keys it is instantiated. */
   readonly memory: string;
+  /**
+   * Whether functions keep it rather than primitives: it may fail while a function is at work, so a call of a contract that is granted it
+   * owes it, and so does each such function at its end.
+   */
+  readonly byFunctions?: boolean;
   at(state: State, key: Term): Term;
 }
 
@@ -348,6 +353,11 @@ class ProofClause implements Clause {
   }
 }
 
+/** An arbitrary key of the memory of an invariant. */
+function anyKey(invariant: Invariant, state: State): Term {
+  return variable(`any ${invariant.memory}`, (state.memories[invariant.memory] as Memory).keyWidth);
+}
+
 function shortName(name: string): string {
   return name.split("/").at(-1) ?? name;
 }
@@ -373,6 +383,7 @@ function inForm(contract: Contract, args: readonly Term[]): readonly Term[] {
 /** The contract as a model of calls. Facts of memories that the callee chose go to `facts`. */
 function modelOf(contract: Contract, theory: Theory, facts: EntryFact[]): CallModel {
   const granted = theory.invariants.filter(({ name }) => !contract.without?.includes(name));
+  const start = theory.start();
   return (call) => {
     const args = inForm(contract, call.args);
     for (const [i, argument] of args.entries())
@@ -381,6 +392,12 @@ function modelOf(contract: Contract, theory: Theory, facts: EntryFact[]): CallMo
           `${shortName(call.callee.name)} asks: argument ${i} has its form`,
           eq(call.args[i] as Term, argument),
         );
+    for (const invariant of granted) {
+      if (!invariant.byFunctions) continue;
+      const key = anyKey(invariant, call.state);
+      const now = invariant.at(call.state, key);
+      if (now !== invariant.at(start, key)) call.oblige(`at calls: ${invariant.name}`, now);
+    }
     const clause = new CallClause(call, args);
     const result = contract.spec(clause) ?? undefined;
     for (const name of theory.scratch ?? []) clause.havocGhost(name);
@@ -526,7 +543,9 @@ export function functionProblem(
   const clause = new ProofClause(before, args, outcome);
   const returned = contract.spec(clause) ?? undefined;
   clause.compare(returned, theory);
-  if (contract.ghost || contract.atReturn) clause.keep(granted);
+  clause.keep(
+    contract.ghost || contract.atReturn ? granted : granted.filter(({ byFunctions }) => byFunctions),
+  );
   if (clause.diverged && outcome)
     clause.goals.push({ name: "it does not return", path: outcome.state.path, goal: FALSE });
   return {

@@ -3,7 +3,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { kcoreFolder } from "../kcore/build/wasm.ts";
-import type { Claims, Module } from "../microv/index.ts";
+import type { Claims, Contract, Module } from "../microv/index.ts";
+import { COUNTING_AXIOMS, machineAxioms } from "./axioms.ts";
 import { bootContracts } from "./boot.ts";
 import { debugContracts } from "./debug.ts";
 import { donateContracts } from "./donate.ts";
@@ -14,6 +15,7 @@ import { hostcallContracts } from "./hostcall.ts";
 import { hostmapContracts } from "./hostmap.ts";
 import { HOSTMEM_AXIOMS, hostmemContracts } from "./hostmem.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
+import { RECORDS } from "./invariants.ts";
 import { lendContracts } from "./lend.ts";
 import { lockContracts } from "./lock.ts";
 import { nptContracts } from "./npt.ts";
@@ -27,7 +29,7 @@ import { recordsContracts } from "./records.ts";
 import { RELY_AXIOMS, relyLemmas } from "./rely.ts";
 import { THEOREM_AXIOMS, theoremLemmas } from "./theorem.ts";
 import { coreOf } from "./theory.ts";
-import { LOCK_AXIOMS, lockUnproved, ticketLockLemmas } from "./ticketlock.ts";
+import { LOCK_AXIOMS, LOCKS_BY_LEMMA, ticketLockLemmas } from "./ticketlock.ts";
 import { tlbContracts } from "./tlb.ts";
 import { TOP_AXIOMS, topContracts } from "./top.ts";
 import { traceContracts } from "./trace.ts";
@@ -42,31 +44,32 @@ export function claimsOf(module: Module): Claims {
     theory: core.theory,
     contracts: [
       ...lockContracts(core.m),
-      ...poolContracts(core),
-      ...tlbContracts(core),
-      ...pgtableContracts(core),
-      ...nptContracts(core),
-      ...hostmapContracts(core),
-      ...traceContracts(core),
+      ...aside(poolContracts(core)),
+      ...aside(tlbContracts(core)),
+      ...aside(pgtableContracts(core)),
+      ...aside(nptContracts(core)),
+      ...aside(hostmapContracts(core)),
+      ...aside(traceContracts(core)),
       ...lendContracts(core),
-      ...hostmemContracts(core),
+      ...aside(hostmemContracts(core)),
       ...donateContracts(core),
       ...hosttrapContracts(core),
-      ...exceptionContracts(),
-      ...vgicContracts(core),
-      ...el1Contracts(core),
-      ...pauthContracts(core),
-      ...debugContracts(core),
+      ...aside(exceptionContracts()),
+      ...aside(vgicContracts(core)),
+      ...aside(el1Contracts(core)),
+      ...aside(pauthContracts(core)),
+      ...aside(debugContracts(core)),
       ...vcpuContracts(core),
       ...guesttrapContracts(core),
       ...topContracts(core),
       ...bootContracts(core),
       ...psciContracts(core),
-      ...recordsContracts(core),
+      ...aside(recordsContracts(core)),
       ...vmContracts(core),
       ...hostcallContracts(core),
     ],
-    unproved: [...lockUnproved],
+    unproved: [],
+    byLemma: LOCKS_BY_LEMMA,
     lemmas: [
       inPlaceLemma(core.m),
       ...primitiveLemmas(core),
@@ -75,6 +78,8 @@ export function claimsOf(module: Module): Claims {
       ...theoremLemmas(core, module),
     ],
     axioms: [
+      ...machineAxioms(module),
+      ...COUNTING_AXIOMS,
       ...PRIMITIVE_AXIOMS,
       ...LOCK_AXIOMS,
       ...RELY_AXIOMS,
@@ -83,6 +88,11 @@ export function claimsOf(module: Module): Claims {
       ...TOP_AXIOMS,
     ],
   };
+}
+
+/** Contracts of functions that read no record of a VM or vCPU, and may be called while one changes. */
+function aside(contracts: readonly Contract[]): Contract[] {
+  return contracts.map((one) => ({ ...one, without: [...(one.without ?? []), ...RECORDS] }));
 }
 
 /** What every proof depends on beside the core's bytes: the claims themselves, and the declarations of the core that they name. */

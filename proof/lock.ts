@@ -36,6 +36,7 @@ import {
   poolHead,
   poolList,
   poolRank,
+  RECORDS,
   sveBytes,
   tablesFit,
   vcpuField,
@@ -216,6 +217,7 @@ export function whileOthersRun(
 function acquire(m: Machine): Contract {
   return {
     function: "lock/acquire",
+    without: RECORDS,
     spec(c) {
       const [lock] = c.args as [Term];
       c.require("the lock exists", ult(lock, bv(261, 32)));
@@ -264,6 +266,15 @@ function acquire(m: Machine): Contract {
         );
       if (isVms !== FALSE)
         c.ensure("the tables are as long as they say", implies(isVms, tablesFit(state, m)));
+      if (isVms !== FALSE) {
+        c.ensureAll("VM records agree", "alive", (slot, now) => implies(isVms, vmRecord(now, m, slot)));
+        c.ensureAll("vCPU records and lists agree", "vcpuRank", (index, now) =>
+          implies(isVms, and(vcpuListed(now, m, index), vcpuRecord(now, m, index))),
+        );
+        c.ensureAll("VM lists agree", "vcpuAtRank", (key, now) =>
+          implies(isVms, vmList(now, m, extract(23, 16, key))),
+        );
+      }
       const isOwner = named(Lock.S2PAGE)(lock);
       if (isOwner !== FALSE)
         c.ensureAll("counts agree", "owner", (index, now) =>
@@ -281,6 +292,7 @@ function acquire(m: Machine): Contract {
 function release(m: Machine): Contract {
   return {
     function: "lock/release",
+    without: RECORDS,
     spec(c) {
       const [lock] = c.args as [Term];
       const { state, before } = c;
@@ -385,6 +397,7 @@ export function holdRecord(c: Clause, m: Machine, index: Term, taken: Term): voi
 function tryAcquire(m: Machine): Contract {
   return {
     function: "lock/tryAcquire",
+    without: RECORDS,
     spec(c) {
       const [lock] = c.args as [Term];
       const { before } = c;
@@ -420,6 +433,7 @@ export function letGo(state: State, m: Machine, index: Term): void {
 function tryRelease(m: Machine): Contract {
   return {
     function: "lock/tryRelease",
+    without: RECORDS,
     spec(c) {
       const [lock] = c.args as [Term];
       const { before, state } = c;

@@ -36,9 +36,11 @@ import {
 import {
   emptyTree,
   kvmHeld,
+  LISTS,
   leadsTo,
   linked,
   listFits,
+  RECORDS,
   structureOf,
   sveBytes,
   tablesFit,
@@ -436,12 +438,14 @@ export function vmContracts(core: Core): Contract[] {
     {
       // Bytes of SVE state for a vector length of `vq` quadwords: z0 to z31, p0 to p15, FFR (Arm ARM B1.2).
       function: "vm/sveBytes",
+      without: RECORDS,
       parameters: ["vq"],
       spec: (c) => sveBytes(c.args[0] as Term),
     },
     {
       // Puts at most 16 pages that the host donated for bookkeeping on its list in struct kvm, as far as they are the host's now.
       function: "vm/returnDonated",
+      without: LISTS,
       parameters: ["vm", "first", "pages"],
       forms: { 0: vmForm(m) },
       given: (state) => {
