@@ -221,7 +221,7 @@ function acquire(m: Machine): Contract {
     spec(c) {
       const [lock] = c.args as [Term];
       c.require("the lock exists", ult(lock, bv(261, 32)));
-      for (const { flag, is, before } of CLASSES) {
+      for (const { is, before } of CLASSES) {
         if (is(lock) === FALSE) continue;
         const free = and(...before.map((other) => not(ghost(c.before, other))));
         c.require("locks are taken in order", implies(is(lock), free));
