@@ -19,7 +19,7 @@ import {
   zext,
 } from "../microv/index.ts";
 import { guestFpLoaded, hasSve } from "./fpsimd.ts";
-import { vcpuField } from "./invariants.ts";
+import { LISTS, vcpuField } from "./invariants.ts";
 import { constants } from "./layout.ts";
 import { requireKvm } from "./lend.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
@@ -150,6 +150,7 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
     {
       // A synchronous exception of the guest: it goes on with its FP/SIMD registers or a page more, or the host is asked.
       function: "guesttrap/guestSync",
+      without: LISTS,
       parameters: ["cpu", "vcpu"],
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
       given: (state) => {
@@ -162,6 +163,7 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
     {
       // Leaves the guest, lets go of its vCPU, and answers the host's call.
       function: "guesttrap/exitToHost",
+      without: LISTS,
       parameters: ["cpu", "vcpu", "code"],
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
       spec(c) {

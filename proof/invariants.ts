@@ -577,8 +577,8 @@ export function poolRank(state: State, m: Machine, table: Term): Term {
 }
 
 /** Invariants of records: functions that read no record do without them, for they are called while records change. */
-export const LISTS = ["vCPU records agree", "vCPU lists agree", "VM lists agree"] as const;
-export const RECORDS = ["VM records agree", ...LISTS] as const;
+export const LISTS = ["vCPU lists agree", "VM lists agree"] as const;
+export const RECORDS = ["VM records agree", "vCPU records agree", ...LISTS] as const;
 
 /** The invariants that are instantiated wherever their memory is read, by name. */
 export function invariantsOf(m: Machine, registers: Registers): Invariant[] {
