@@ -6,7 +6,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { cacheFolder } from "../../boot/cache.ts";
 import { buildWasm } from "../../kcore/build/wasm.ts";
-import { checkFunction, decode, type FunctionVerdict, findSolvers } from "../../microv/index.ts";
+import {
+  decode,
+  ExecutionError,
+  findSolvers,
+  functionProblem,
+  prove,
+  type Result,
+} from "../../microv/index.ts";
 import { claimsOf } from "../claims.ts";
 
 interface Bug {
@@ -62,10 +69,10 @@ const bugs: readonly Bug[] = [
     goal: /locks are taken in order/,
   },
   {
-    bug: "no TLB is told that a mapping is gone",
-    file: "pgtable.ts",
-    right: "  pt_write(slot, 0);\n  tlbFlushIpa(vttbr, ipa);",
-    wrong: "  pt_write(slot, 0);",
+    bug: "TLBs keep what they joined of a mapping that is gone and of the guest's own",
+    file: "tlb.ts",
+    right: "  tlbi_vmalle1is();\n  dsb_ish();",
+    wrong: "  dsb_ish();",
     function: "pgtable/clearEntry",
     goal: /stale/,
   },
@@ -136,7 +143,7 @@ const bugs: readonly Bug[] = [
   {
     bug: "firmware starts a CPU where the host says",
     file: "psci.ts",
-    right: "    setHostReg(cpu, 2, bootInfo.secondaryEntry);\n",
+    right: "  setHostReg(cpu, entry, bootInfo.secondaryEntry);\n",
     wrong: "",
     function: "psci/cpuOn",
     goal: /firmware starts a CPU only in the core/,
@@ -145,25 +152,34 @@ const bugs: readonly Bug[] = [
 
 const solvers = await findSolvers();
 
-async function judge(bug: Bug): Promise<FunctionVerdict> {
+/** What becomes of the goals that speak of the bug. */
+async function judge(bug: Bug): Promise<Result[]> {
   const wasm = await buildWasm(cacheFolder(), (name, text) => {
     if (name !== bug.file) return text;
     assert.equal(text.split(bug.right).length, 2, `kcore/${name} has exactly once: ${bug.right}`);
     return text.replace(bug.right, () => bug.wrong);
   });
   const module = decode(wasm.bytes);
-  const claims = claimsOf(module);
-  const contract = claims.contracts.find((one) => one.function === bug.function);
+  const { theory, contracts } = claimsOf(module);
+  const contract = contracts.find((one) => one.function === bug.function);
   assert.ok(contract, `there is a contract of ${bug.function}`);
-  return checkFunction(claims, contract, { module, solvers, limits: { milliseconds: 30_000 } });
+  const problem = functionProblem(module, theory, contracts, contract);
+  const goals = problem.goals.filter(({ name }) => bug.goal.test(name));
+  assert.ok(goals.length > 0, "some goal speaks of it");
+  return prove([{ ...problem, goals }], { solvers, stopEarly: true });
 }
 
 for (const bug of bugs) {
   test(`the proof of ${bug.function} fails when ${bug.bug}`, async () => {
-    const { status, goals, reason } = await judge(bug);
-    assert.equal(status, "failed", `${bug.function} is proved all the same`);
-    const failed = goals.filter((goal) => goal.status === "failed").map(({ name }) => name);
-    const words = failed.length > 0 ? failed.join("; ") : (reason ?? "");
-    assert.match(words, bug.goal);
+    const results = await judge(bug).catch((error: unknown) => {
+      // Code whose loops no longer fit their specification cannot even be executed.
+      if (error instanceof ExecutionError) return error;
+      throw error;
+    });
+    if (results instanceof ExecutionError) return;
+    assert.ok(
+      results.some(({ status }) => status === "failed"),
+      `${bug.function} is proved all the same: ${results.map(({ name, status }) => `${name} ${status}`).join(", ")}`,
+    );
   });
 }
