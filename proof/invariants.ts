@@ -576,8 +576,9 @@ export function poolRank(state: State, m: Machine, table: Term): Term {
   );
 }
 
-/** Invariants of records: functions that read no record do without them, for they are called while records change. */
+/** Invariants of lists of records, by name. */
 export const LISTS = ["vCPU lists agree", "VM lists agree"] as const;
+/** Invariants of records, by name: functions that read no record do without them, for they are called while records change. */
 export const RECORDS = ["VM records agree", "vCPU records agree", ...LISTS] as const;
 
 /** The invariants that are instantiated wherever their memory is read, by name. */
