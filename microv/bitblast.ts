@@ -33,6 +33,8 @@ interface Application {
 /** Clauses, and the way back from a satisfying assignment to a model of the formulas. */
 export interface Blasted {
   readonly cnf: Cnf;
+  /** Literals that are true exactly when the further formulas are, in their order. */
+  readonly literals: readonly number[];
   /** @param isTrue whether a CNF variable is true */
   model(isTrue: (variable: number) => boolean): Model;
 }
@@ -395,14 +397,19 @@ class Blaster {
   }
 }
 
-/** Clauses that are satisfiable exactly when all the assertions are, together. */
-export function blast(assertions: readonly Term[]): Blasted {
-  const { assertions: plain, groups } = ackermann(assertions);
+/**
+ * Clauses that are satisfiable exactly when all the assertions are, together.
+ * @param formulas further formulas, which are given literals and not asserted
+ */
+export function blast(assertions: readonly Term[], formulas: readonly Term[] = []): Blasted {
+  const { assertions: plain, groups } = ackermann([...assertions, ...formulas]);
   const blaster = new Blaster();
-  for (const formula of canonicalRoots(plain)) blaster.assert(formula);
+  for (const formula of canonicalRoots(plain.slice(0, assertions.length))) blaster.assert(formula);
+  const literals = plain.slice(assertions.length).map((formula) => blaster.of(formula)[0]!);
   for (const group of groups) blaster.assertFunctional(group);
   return {
     cnf: blaster.circuit.cnf.build(),
+    literals,
     model: (isTrue) => {
       const all = new Model();
       for (const [name, bits] of blaster.variables) {

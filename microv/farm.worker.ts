@@ -82,6 +82,10 @@ class Worker {
   }
 }
 
+// By way of `exit`, which ends the solvers too.
+process.on("SIGTERM", () => process.exit());
+process.on("disconnect", () => process.exit());
+
 let worker: Promise<Worker> | undefined;
 
 async function start(settings: FarmSettings): Promise<Worker> {

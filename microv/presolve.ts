@@ -62,7 +62,16 @@ function conjuncts(assertions: readonly Term[]): readonly Term[] {
  * those made of them, and so on upward.
  */
 export function presolve(assertions: readonly Term[]): readonly Term[] {
+  return presolveFor(assertions, []).assertions;
+}
+
+/** {@link presolve}, and formulas that mean under the assertions what the given ones do. */
+export function presolveFor(
+  assertions: readonly Term[],
+  formulas: readonly Term[],
+): { assertions: readonly Term[]; formulas: readonly Term[] } {
   let current = conjuncts(assertions);
+  let others = formulas;
   const used = new Set<Term>();
   for (let round = 0; round < ROUNDS; round++) {
     const bits = new Map<Term, KnownBits[]>();
@@ -85,6 +94,7 @@ export function presolve(assertions: readonly Term[]): readonly Term[] {
       });
     });
     current = conjuncts(next);
+    others = substitute(others, (rebuilt, original) => leaves.get(rebuilt) ?? truths.get(original));
   }
-  return current;
+  return { assertions: current, formulas: others };
 }

@@ -1,6 +1,7 @@
 /** Runs a program with limits on its time and memory. */
 
-import { spawn } from "node:child_process";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import type { Readable } from "node:stream";
 
 export interface Limits {
   readonly milliseconds: number;
@@ -18,16 +19,47 @@ export interface Run {
 /** More output than this from a solver is no answer. */
 const MOST_OUTPUT = 1 << 28;
 
+const unfinished = new Set<() => void>();
+process.on("exit", () => {
+  for (const undo of unfinished) undo();
+});
+
+/** Does `work`. Should this process end in the middle of it, `undo` is called: nothing that was started is left behind. */
+export async function undoneAtExit<T>(undo: () => void, work: () => Promise<T>): Promise<T> {
+  unfinished.add(undo);
+  try {
+    return await work();
+  } finally {
+    unfinished.delete(undo);
+  }
+}
+
 /**
- * Runs `command` to its end, or to its limits. The memory limit is the shell's `ulimit -v`, and is not enforced where that is missing.
- * Never rejects: a program that cannot be started is a run that stopped.
+ * Runs `command` to its end, or to its limits. The memory limit is the shell's `ulimit -v`, and is not enforced where that is missing;
+ * its `ulimit -t` ends a run whose parent was killed. Never rejects: a program that cannot be started is a run that stopped.
  */
 export function run(command: string, args: readonly string[], limits: Limits): Promise<Run> {
+  const [kilobytes, seconds] = [
+    Math.ceil(limits.megabytes * 1024),
+    Math.ceil(limits.milliseconds / 1000) + 1,
+  ];
+  const script = `ulimit -v ${kilobytes} 2>/dev/null; ulimit -t ${seconds} 2>/dev/null; exec "$@"`;
+  const child = spawn("/bin/sh", ["-c", script, "sh", command, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  return undoneAtExit(
+    () => child.kill("SIGKILL"),
+    () => ended(child, command, limits),
+  );
+}
+
+/** How the program that was started ends. */
+function ended(
+  child: ChildProcessByStdio<null, Readable, Readable>,
+  command: string,
+  limits: Limits,
+): Promise<Run> {
   return new Promise((resolve) => {
-    const script = `ulimit -v ${Math.ceil(limits.megabytes * 1024)} 2>/dev/null; exec "$@"`;
-    const child = spawn("/bin/sh", ["-c", script, "sh", command, ...args], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
     const output = { stdout: "", stderr: "" };
     let stopped: string | undefined;
     const stop = (reason: string): void => {

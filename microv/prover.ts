@@ -5,16 +5,17 @@
  * the obligation is proved, provided that its hypotheses and some path can hold at all; a goal that holds only because nothing gets there
  * is `vacuous`. Only evidence counts: for "no", a certificate that the independent checker accepts (when certifying); for "yes", a model
  * under which the formulas evaluate to true.
+ *
+ * Neighbouring questions are put together first, for they share most of their formulas: if none of their goals can fail, all are proved.
+ * Where one can, or the solver does not know, each is asked by itself.
  */
 
 import { availableParallelism } from "node:os";
 import { and, not, or } from "./build.ts";
-import type { ResultCache } from "./cache.ts";
-import { Certifier } from "./certifier.ts";
 import { Evaluator, type Model } from "./evaluate.ts";
 import { type EntryFact, instantiate } from "./instantiate.ts";
-import type { Limits } from "./process.ts";
-import { type Proof, Query, type Solver, solve } from "./solver.ts";
+import { type Finding, Investigator, type Means } from "./investigator.ts";
+import { type Guess, Query } from "./solver.ts";
 import { FALSE, type Term } from "./term.ts";
 
 /** One thing to be proved; an executor's `Obligation` is one. */
@@ -44,6 +45,7 @@ interface Common {
   readonly name: string;
   /** Who answered: a solver, `simplifier`, or `cache (solver)`. */
   readonly solver: string;
+  /** Its share of the time of the questions it was part of. */
   readonly milliseconds: number;
 }
 
@@ -54,114 +56,25 @@ export type Result =
   | (Common & { readonly status: "vacuous" })
   | (Common & { readonly status: "unknown"; readonly reason: string });
 
-export interface ProveOptions {
-  readonly solvers: readonly Solver[];
-  /** Whether every `unsat` needs a certificate that the checker accepts; without a certifying solver nothing is proved then. */
-  readonly certify?: boolean;
-  readonly limits?: Partial<Limits>;
-  readonly cache?: ResultCache;
+export interface ProveOptions extends Means {
   /** How many questions are worked on at a time; the number of processors by default. */
   readonly parallel?: number;
   /** Most rounds of instantiation of entry facts, tried when fewer leave a goal unproved. */
   readonly rounds?: number;
   /** Whether the first goal that is not proved ends the work: the results are then those so far. */
   readonly stopEarly?: boolean;
-  /** Told of each result as it comes, in any order. */
-  readonly onResult?: (result: Result, done: number, total: number) => void;
 }
 
-/** A checked answer. */
-type Finding =
-  | { readonly status: "unsat"; readonly solver: string; readonly certified: boolean }
-  | { readonly status: "sat"; readonly solver: string; readonly model: Model }
-  | { readonly status: "unknown"; readonly solver: string; readonly reason: string };
-
-/** Answers queries with checked evidence, each question once. */
-class Investigator {
-  private readonly options: ProveOptions;
-  private readonly limits: Limits;
-  private readonly certifier: Certifier;
-  private readonly known = new Map<string, Promise<Finding>>();
-
-  constructor(options: ProveOptions, parallel: number) {
-    this.options = options;
-    this.limits = { milliseconds: 60_000, megabytes: 2048, ...options.limits };
-    this.certifier = new Certifier(parallel > 1 ? parallel - 1 : 0);
-  }
-
-  ask(query: Query): Promise<Finding> {
-    if (query.isFalse) return Promise.resolve({ status: "unsat", solver: "simplifier", certified: true });
-    let finding = this.known.get(query.digest);
-    if (!finding) {
-      finding = this.investigate(query).catch(
-        (error): Finding => ({
-          status: "unknown",
-          solver: "none",
-          reason: error instanceof Error ? error.message : String(error),
-        }),
-      );
-      this.known.set(query.digest, finding);
-    }
-    return finding;
-  }
-
-  private async investigate(query: Query): Promise<Finding> {
-    const kept = await this.fromCache(query);
-    if (kept) return kept;
-    const { certify, solvers } = this.options;
-    const answer = await solve(query, solvers, this.limits);
-    if (answer.status === "unknown") return answer;
-    const { solver } = answer;
-    if (answer.status === "sat") {
-      this.options.cache?.put(query.digest, { status: "sat", solver, model: answer.model });
-      return answer;
-    }
-    if (certify && !answer.proof)
-      return { status: "unknown", solver, reason: `${solver} gives no certificate` };
-    if (!certify || !answer.proof) {
-      this.options.cache?.put(query.digest, { status: "unsat", solver, proof: undefined });
-      return { status: "unsat", solver, certified: false };
-    }
-    const verdict = await this.check(query, answer.proof);
-    if (!verdict.ok)
-      return { status: "unknown", solver, reason: `the certificate was refused: ${verdict.reason}` };
-    this.options.cache?.put(query.digest, { status: "unsat", solver, proof: verdict.trimmed });
-    return { status: "unsat", solver, certified: true };
-  }
-
-  private check(query: Query, proof: Proof) {
-    return this.certifier.check({ cnf: query.blasted.cnf, proof: proof.bytes, format: proof.format });
-  }
-
-  private async fromCache(query: Query): Promise<Finding | undefined> {
-    const { cache, certify } = this.options;
-    const entry = cache?.get(query.digest);
-    if (!cache || !entry) return undefined;
-    const solver = `cache (${entry.solver})`;
-    if (entry.status === "sat") {
-      if (query.satisfiedBy(entry.model)) return { status: "sat", solver, model: entry.model };
-      cache.reject(query.digest, "its model does not satisfy the formulas");
-      return undefined;
-    }
-    if (cache.trust === "believe" && !certify) return { status: "unsat", solver, certified: false };
-    if (!entry.proof) return undefined;
-    const verdict = await this.check(query, { bytes: entry.proof, format: "binary" });
-    if (verdict.ok) return { status: "unsat", solver, certified: true };
-    cache.reject(query.digest, `its proof was refused: ${verdict.reason}`);
-    return undefined;
-  }
-
-  close(): void {
-    this.certifier.close();
-  }
-}
-
-/** The goals of one name, as they are asked together. */
+/** The goals of one name: one obligation. */
 interface Task {
-  readonly problem: Problem;
   readonly name: string;
   readonly goals: readonly Goal[];
 }
+
+/** Most obligations in one question. With more, the solver loses more than the shared formulas gain. */
+const MOST_TOGETHER = 12;
+
+const failure = (goal: Goal): Term => and(goal.path, not(goal.goal));
 
 function tasksOf(problem: Problem): Task[] {
   const groups = new Map<string, Goal[]>();
@@ -170,94 +83,186 @@ function tasksOf(problem: Problem): Task[] {
     if (group) group.push(goal);
     else groups.set(goal.name, [goal]);
   }
-  return [...groups].map(([name, goals]) => ({ problem, name, goals }));
+  return [...groups].map(([name, goals]) => ({ name, goals }));
 }
 
-/** Models found so far: often one of them answers a question about reachability without a solver. */
-type Witnesses = Map<Problem, Model[]>;
-
-/**
- * The question whether the hypotheses can hold together with what `formula` says of one of the goals, with `rounds` rounds of entry
- * facts.
- */
-function queryFor(
-  problem: Problem,
-  goals: readonly Goal[],
-  formula: (goal: Goal) => Term,
-  rounds: number,
-): { query: Query; complete: boolean } {
-  const shared = commonHypotheses(goals);
-  const own = ({ given = [] }: Goal) => given.filter((fact) => !shared.has(fact));
-  const some = or(...goals.map((goal) => and(formula(goal), ...own(goal))));
-  const formulas = [...problem.hypotheses, ...shared, some];
-  const { instances, complete } = instantiate(formulas, problem.entryFacts ?? [], rounds);
-  return { query: new Query([...formulas, ...instances]), complete };
-}
-
-/** The hypotheses that each of the goals has of its own. */
-function commonHypotheses(goals: readonly Goal[]): Set<Term> {
+/** What goals of a list have in common as hypotheses of their own. */
+function sharedBy(goals: readonly Goal[]): Set<Term> {
   const [first, ...others] = goals.map(({ given = [] }) => given);
   let shared = new Set(first);
   for (const given of others) {
+    if (given.length >= shared.size && given.every((fact, i) => i >= shared.size || shared.has(fact)))
+      continue;
     const set = new Set(given);
     shared = new Set([...shared].filter((fact) => set.has(fact)));
   }
   return shared;
 }
 
-const failure = (goal: Goal): Term => and(goal.path, not(goal.goal));
+/** The goals whose paths some run must take. */
+const expected = ({ goals }: Task): readonly Goal[] => goals.filter((g) => g.reachable ?? g.goal !== FALSE);
 
-async function refute(task: Task, investigator: Investigator, rounds: number): Promise<Finding> {
-  const open = task.goals.filter((goal) => failure(goal) !== FALSE);
-  if (open.length === 0) return { status: "unsat", solver: "simplifier", certified: true };
-  for (let round = 1; ; round++) {
-    const { query, complete } = queryFor(task.problem, open, failure, round);
-    const finding = await investigator.ask(query);
-    if (finding.status !== "sat" || complete || round >= rounds) return finding;
-  }
-}
+/** The work on one problem. */
+class Work {
+  readonly tasks: readonly Task[];
+  private readonly problem: Problem;
+  private readonly investigator: Investigator;
+  private readonly options: ProveOptions;
+  private readonly refuted = new Map<Task, Finding>();
+  private readonly spent = new Map<Task, number>();
 
-async function reach(task: Task, investigator: Investigator, witnesses: Witnesses): Promise<Finding> {
-  const { query } = queryFor(task.problem, task.goals, (goal) => goal.path, 1);
-  const known = witnesses.get(task.problem) ?? [];
-  witnesses.set(task.problem, known);
-  const witness = known.find((model) => query.satisfiedBy(model));
-  if (witness) return { status: "sat", solver: "simplifier", model: witness };
-  const finding = await investigator.ask(query);
-  if (finding.status === "sat") known.push(finding.model);
-  return finding;
-}
+  constructor(problem: Problem, investigator: Investigator, options: ProveOptions) {
+    this.problem = problem;
+    this.investigator = investigator;
+    this.options = options;
+    this.tasks = tasksOf(problem);
+  }
 
-async function work(
-  task: Task,
-  investigator: Investigator,
-  witnesses: Witnesses,
-  rounds: number,
-): Promise<Result> {
-  const start = performance.now();
-  const finding = await refute(task, investigator, rounds);
-  const common = (solver: string): Common => ({
-    problem: task.problem.name,
-    name: task.name,
-    solver,
-    milliseconds: performance.now() - start,
-  });
-  if (finding.status === "unknown")
-    return { ...common(finding.solver), status: "unknown", reason: finding.reason };
-  if (finding.status === "sat") {
-    const evaluator = new Evaluator(finding.model);
-    const goal = task.goals.find((g) => evaluator.holds(and(failure(g), ...(g.given ?? [])))) as Goal;
-    return { ...common(finding.solver), status: "failed", model: finding.model, goal };
+  /** Obligations to be asked about together, for {@link refuteTogether}; the others are settled. */
+  batches(): Task[][] {
+    const open = this.tasks.filter((task) => {
+      if (task.goals.some((goal) => failure(goal) !== FALSE)) return true;
+      this.refuted.set(task, { status: "unsat", solver: "simplifier", certified: true });
+      return false;
+    });
+    const count = Math.ceil(open.length / MOST_TOGETHER);
+    return Array.from({ length: count }, (_, i) =>
+      open.slice(Math.floor((i * open.length) / count), Math.floor(((i + 1) * open.length) / count)),
+    );
   }
-  const { certified } = finding;
-  const expected = task.goals.filter((g) => g.reachable ?? g.goal !== FALSE);
-  if (expected.length === 0) return { ...common(finding.solver), status: "proved", certified };
-  const reached = await reach({ ...task, goals: expected }, investigator, witnesses);
-  if (reached.status === "unsat") return { ...common(reached.solver), status: "vacuous" };
-  if (reached.status === "unknown") {
-    return { ...common(reached.solver), status: "unknown", reason: `reachability: ${reached.reason}` };
+
+  /**
+   * The question whether the hypotheses can hold together with what `formula` says of one of the goals, with `rounds` rounds of entry
+   * facts.
+   */
+  private queryFor(goals: readonly Goal[], formula: (goal: Goal) => Term, rounds: number, guess?: Guess) {
+    const shared = sharedBy(goals);
+    const own = ({ given = [] }: Goal) => given.filter((fact) => !shared.has(fact));
+    const some = or(...goals.map((goal) => and(formula(goal), ...own(goal))));
+    const formulas = [...this.problem.hypotheses, ...shared, some];
+    const { instances, complete } = instantiate(formulas, this.problem.entryFacts ?? [], rounds);
+    return { query: new Query([...formulas, ...instances], guess), complete };
   }
-  return { ...common(finding.solver), status: "proved", certified };
+
+  /** Tries to show that no goal of these obligations can fail. */
+  async refuteTogether(tasks: readonly Task[]): Promise<void> {
+    if (tasks.length === 0) return;
+    if (tasks.length === 1) return this.refuteAlone(tasks[0] as Task);
+    const goals = tasks.flatMap((task) => task.goals).filter((goal) => failure(goal) !== FALSE);
+    const finding = await this.timed(tasks, () =>
+      this.investigator.ask(this.queryFor(goals, failure, 1).query),
+    );
+    if (finding.status === "unsat") {
+      for (const task of tasks) this.refuted.set(task, finding);
+    } else if (finding.status === "sat") {
+      const evaluator = new Evaluator(finding.model);
+      const suspect = new Set(tasks.filter((task) => task.goals.some((goal) => this.fails(goal, evaluator))));
+      for (const task of suspect) {
+        await this.refuteAlone(task);
+        if (this.options.stopEarly && this.refuted.get(task)?.status !== "unsat") return;
+      }
+      await this.refuteTogether(tasks.filter((task) => !suspect.has(task)));
+    } else {
+      const half = tasks.length >> 1;
+      await this.refuteTogether(tasks.slice(0, half));
+      await this.refuteTogether(tasks.slice(half));
+    }
+  }
+
+  private async refuteAlone(task: Task): Promise<void> {
+    const open = task.goals.filter((goal) => failure(goal) !== FALSE);
+    const { rounds = 3 } = this.options;
+    for (let round = 1; ; round++) {
+      const { query, complete } = this.queryFor(open, failure, round);
+      const finding = await this.timed([task], () => this.investigator.ask(query));
+      this.refuted.set(task, finding);
+      if (finding.status !== "sat" || complete || round >= rounds) return;
+    }
+  }
+
+  private fails(goal: Goal, evaluator: Evaluator): boolean {
+    return [failure(goal), ...(goal.given ?? [])].every((formula) => evaluator.holds(formula));
+  }
+
+  /**
+   * Finds for each obligation a run that gets there. One run gets to most of them, so the last is asked about first, under every
+   * hypothesis that any of them has; where that finds none, the obligation is asked about by itself.
+   */
+  private async reach(tasks: readonly Task[]): Promise<Map<Task, Finding>> {
+    const findings = new Map<Task, Finding>();
+    const goals = tasks.flatMap(expected);
+    const given = new Set(goals.flatMap((goal) => goal.given ?? []));
+    const formulas = [...this.problem.hypotheses, ...given];
+    const { instances } = instantiate(
+      [...formulas, ...goals.map(({ path }) => path)],
+      this.problem.entryFacts ?? [],
+      1,
+    );
+    const paths = tasks.map((task) => or(...expected(task).map(({ path }) => path)));
+    const queries = Query.family([...formulas, ...instances], paths, "sat");
+    for (const [i, task] of [...tasks.entries()].reverse()) {
+      if (findings.has(task)) continue;
+      let finding = await this.timed([task], () => this.investigator.ask(queries[i] as Query));
+      if (finding.status !== "sat") {
+        const own = this.queryFor(expected(task), (goal) => goal.path, 1, "sat").query;
+        finding = await this.timed([task], () => this.investigator.ask(own));
+        findings.set(task, finding);
+        continue;
+      }
+      const evaluator = new Evaluator(finding.model);
+      for (const other of tasks) {
+        if (!findings.has(other) && expected(other).some(({ path }) => evaluator.holds(path)))
+          findings.set(other, finding);
+      }
+    }
+    return findings;
+  }
+
+  private async timed(tasks: readonly Task[], work: () => Promise<Finding>): Promise<Finding> {
+    const start = performance.now();
+    const finding = await work();
+    const share = (performance.now() - start) / tasks.length;
+    for (const task of tasks) this.spent.set(task, (this.spent.get(task) ?? 0) + share);
+    return finding;
+  }
+
+  /** Whether the obligation was asked about and is not proved. */
+  isOpen(task: Task): boolean {
+    const finding = this.refuted.get(task);
+    return finding !== undefined && finding.status !== "unsat";
+  }
+
+  /**
+   * The results, once nothing more is to be refuted.
+   * @param openOnly only of the obligations that are not proved
+   */
+  async results(openOnly: boolean): Promise<Result[]> {
+    const settled = openOnly ? this.tasks.filter((task) => this.isOpen(task)) : this.tasks;
+    const asked = settled.filter((task) => !this.isOpen(task) && expected(task).length > 0);
+    const reached = asked.length > 0 ? await this.reach(asked) : undefined;
+    return settled.map((task) => this.result(task, this.refuted.get(task) as Finding, reached?.get(task)));
+  }
+
+  private result(task: Task, finding: Finding, reached: Finding | undefined): Result {
+    const common: Common = {
+      problem: this.problem.name,
+      name: task.name,
+      solver: finding.solver,
+      milliseconds: this.spent.get(task) ?? 0,
+    };
+    if (finding.status === "unknown") return { ...common, status: "unknown", reason: finding.reason };
+    if (finding.status === "sat") {
+      const evaluator = new Evaluator(finding.model);
+      const goal = task.goals.find((g) => this.fails(g, evaluator)) as Goal;
+      return { ...common, status: "failed", model: finding.model, goal };
+    }
+    if (reached?.status === "unsat") return { ...common, solver: reached.solver, status: "vacuous" };
+    if (reached?.status === "unknown") {
+      const reason = `reachability: ${reached.reason}`;
+      return { ...common, solver: reached.solver, status: "unknown", reason };
+    }
+    return { ...common, status: "proved", certified: finding.certified };
+  }
 }
 
 /**
@@ -267,24 +272,34 @@ async function work(
 export async function prove(problems: readonly Problem[], options: ProveOptions): Promise<Result[]> {
   const parallel = options.parallel ?? availableParallelism();
   const investigator = new Investigator(options, parallel);
-  const tasks = problems.flatMap(tasksOf);
-  const results: Result[] = [];
-  const witnesses: Witnesses = new Map();
-  let next = 0;
-  let done = 0;
+  const works = problems.map((problem) => new Work(problem, investigator, options));
+  const batches = works.flatMap((work) => work.batches().map((tasks) => ({ work, tasks })));
   let stopped = false;
-  const runner = async (): Promise<void> => {
-    for (let index = next++; index < tasks.length && !stopped; index = next++) {
-      const result = await work(tasks[index] as Task, investigator, witnesses, options.rounds ?? 3);
-      results[index] = result;
-      if (options.stopEarly && result.status !== "proved") stopped = true;
-      options.onResult?.(result, ++done, tasks.length);
-    }
-  };
   try {
-    await Promise.all(Array.from({ length: parallel + 1 }, runner));
+    await inParallel(parallel + 1, batches, async ({ work, tasks }) => {
+      if (stopped) return;
+      await work.refuteTogether(tasks);
+      if (options.stopEarly && tasks.some((task) => work.isOpen(task))) stopped = true;
+    });
+    const results = await inParallel(parallel + 1, works, (work) => work.results(stopped));
+    return results.flat();
   } finally {
     investigator.close();
   }
-  return results.filter((result) => result !== undefined);
+}
+
+/** Works on `most` items at a time. The results are in the order of the items. */
+async function inParallel<T, R>(
+  most: number,
+  items: readonly T[],
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  let next = 0;
+  const runner = async (): Promise<void> => {
+    for (let index = next++; index < items.length; index = next++)
+      results[index] = await work(items[index] as T);
+  };
+  await Promise.all(Array.from({ length: most }, runner));
+  return results;
 }

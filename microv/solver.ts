@@ -7,7 +7,7 @@
  */
 
 import type { ChildProcess } from "node:child_process";
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, rmSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -18,19 +18,46 @@ import type { ProofFormat } from "./certificate.ts";
 import { toDimacs } from "./cnf.ts";
 import { Evaluator, type Model } from "./evaluate.ts";
 import { forkFile } from "./fork.ts";
-import { presolve } from "./presolve.ts";
-import { type Limits, run } from "./process.ts";
+import { presolve, presolveFor } from "./presolve.ts";
+import { type Limits, run, undoneAtExit } from "./process.ts";
 import { readModel, toSmtLib } from "./smtlib.ts";
 import { FALSE, type Term } from "./term.ts";
+
+/** What the one who asks a question believes the answer to be: solvers search accordingly. */
+export type Guess = "sat" | "unsat";
 
 /** A question: can these formulas hold together? What solvers need of it is made once, when first asked for. */
 export class Query {
   readonly assertions: readonly Term[];
+  readonly guess: Guess;
   private clauses: Blasted | undefined;
   private name: string | undefined;
 
-  constructor(assertions: readonly Term[]) {
+  constructor(assertions: readonly Term[], guess: Guess = "unsat") {
     this.assertions = assertions;
+    this.guess = guess;
+  }
+
+  /**
+   * For each formula the question whether it can hold together with all of `base`. The clauses are made once for all of them: a question
+   * is those and one literal.
+   */
+  static family(base: readonly Term[], formulas: readonly Term[], guess: Guess): Query[] {
+    const lazily = <T>(make: () => T): (() => T) => {
+      let made: T | undefined;
+      return () => {
+        made ??= make();
+        return made;
+      };
+    };
+    const common = lazily(() => {
+      const simpler = presolveFor(base, formulas);
+      return blast(simpler.assertions, simpler.formulas);
+    });
+    const name = lazily(() => digest(base));
+    return formulas.map(
+      (formula, i) => new Member(base, formula, guess, () => withLiteral(common(), i), name),
+    );
   }
 
   /** Whether the simplifier has found a contradiction already. */
@@ -39,13 +66,13 @@ export class Query {
   }
 
   get blasted(): Blasted {
-    this.clauses ??= blast(presolve(this.assertions));
+    this.clauses ??= this.makeClauses();
     return this.clauses;
   }
 
   /** Names the question: equal for the same formulas in any run. */
   get digest(): string {
-    this.name ??= digest(this.assertions);
+    this.name ??= this.makeDigest();
     return this.name;
   }
 
@@ -54,6 +81,51 @@ export class Query {
     const evaluator = new Evaluator(model);
     return this.assertions.every((assertion) => evaluator.holds(assertion));
   }
+
+  protected makeClauses(): Blasted {
+    return blast(presolve(this.assertions));
+  }
+
+  protected makeDigest(): string {
+    return digest(this.assertions);
+  }
+}
+
+/** One of {@link Query.family}. */
+class Member extends Query {
+  private readonly formula: Term;
+  private readonly withClause: () => Blasted;
+  private readonly baseDigest: () => string;
+
+  constructor(
+    base: readonly Term[],
+    formula: Term,
+    guess: Guess,
+    clauses: () => Blasted,
+    name: () => string,
+  ) {
+    super([...base, formula], guess);
+    this.formula = formula;
+    this.withClause = clauses;
+    this.baseDigest = name;
+  }
+
+  protected override makeClauses(): Blasted {
+    return this.withClause();
+  }
+
+  protected override makeDigest(): string {
+    return `${this.baseDigest()} ${digest([this.formula])}`;
+  }
+}
+
+/** The clauses with the literal of one formula asserted. */
+function withLiteral(blasted: Blasted, index: number): Blasted {
+  const { variables, count, literals } = blasted.cnf;
+  const longer = new Int32Array(literals.length + 2);
+  longer.set(literals);
+  longer[literals.length] = blasted.literals[index] as number;
+  return { ...blasted, cnf: { variables, count: count + 1, literals: longer } };
 }
 
 /** A proof as the solver wrote it, not yet checked. */
@@ -70,9 +142,10 @@ export type Answer =
 export interface Solver {
   /** Name and version, for people and for the record. */
   readonly name: string;
-  /** Whether `unsat` comes with a proof. */
+  /** Whether `unsat` comes with a proof when one is asked for. */
   readonly certifies: boolean;
-  solve(query: Query, limits: Limits): Promise<Answer>;
+  /** @param certify whether an `unsat` must come with a proof, if the solver can write one */
+  solve(query: Query, limits: Limits, certify: boolean): Promise<Answer>;
   /** Ends whatever the solver keeps running. */
   close(): void;
 }
@@ -80,11 +153,16 @@ export interface Solver {
 /** Runs `work` with a new folder, which is removed whatever happens. */
 async function withFolder<T>(parent: string, work: (folder: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(parent, "microv-"));
-  try {
-    return await work(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  return undoneAtExit(
+    () => rmSync(folder, { recursive: true, force: true }),
+    async () => {
+      try {
+        return await work(folder);
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+  );
 }
 
 /** A model counts only if it makes the query true. */
@@ -99,8 +177,8 @@ function noAnswer(code: number | null, stdout: string, stderr: string): string {
   return `no answer: exit status ${code}${text ? `, ${text}` : ""}`;
 }
 
-/** Tuned for contradictions; variable elimination makes proofs twice as long and gains no time on these queries. */
-const CADICAL_FLAGS = ["-q", "--unsat", "--elim=0"];
+/** Tuned for what is expected; variable elimination makes proofs twice as long and gains no time on these queries. */
+const CADICAL_FLAGS = { unsat: ["-q", "--unsat", "--elim=0", "--probe=0"], sat: ["-q", "--sat"] };
 
 class CadicalSolver implements Solver {
   readonly name: string;
@@ -114,14 +192,16 @@ class CadicalSolver implements Solver {
     this.name = `cadical ${version}`;
   }
 
-  solve(query: Query, limits: Limits): Promise<Answer> {
+  solve(query: Query, limits: Limits, certify: boolean): Promise<Answer> {
     return withFolder(this.folder, async (folder): Promise<Answer> => {
       const { blasted, name: solver } = { blasted: query.blasted, name: this.name };
       const [cnf, proof] = [join(folder, "query.cnf"), join(folder, "proof")];
       await writeFile(cnf, toDimacs(blasted.cnf));
-      const result = await run(this.path, [...CADICAL_FLAGS, cnf, proof], limits);
+      const flags = CADICAL_FLAGS[query.guess];
+      const result = await run(this.path, [...flags, cnf, ...(certify ? [proof] : [])], limits);
       if (result.stopped) return { status: "unknown", solver, reason: result.stopped };
       if (result.code === 20 && /^s UNSATISFIABLE$/m.test(result.stdout)) {
+        if (!certify) return { status: "unsat", solver, proof: undefined };
         return { status: "unsat", solver, proof: { bytes: await readFile(proof), format: "binary" } };
       }
       if (result.code === 10 && /^s SATISFIABLE$/m.test(result.stdout)) {
@@ -310,10 +390,15 @@ function wasmVersion(): string | undefined {
 }
 
 /** Asks one solver after the other until one knows. */
-export async function solve(query: Query, solvers: readonly Solver[], limits: Limits): Promise<Answer> {
+export async function solve(
+  query: Query,
+  solvers: readonly Solver[],
+  limits: Limits,
+  certify: boolean,
+): Promise<Answer> {
   const failures: string[] = [];
   for (const solver of solvers) {
-    const answer = await solver.solve(query, limits);
+    const answer = await solver.solve(query, limits, certify);
     if (answer.status !== "unknown") return answer;
     failures.push(`${solver.name}: ${answer.reason}`);
   }

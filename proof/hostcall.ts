@@ -22,12 +22,12 @@ import {
   ult,
 } from "../microv/index.ts";
 import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
-import { vcpuField, vmRecord } from "./invariants.ts";
+import { vcpuField } from "./invariants.ts";
 import { constants } from "./layout.ts";
 import { isBootField } from "./linear.ts";
 import { holdingNothing, holdRecord, letsGo } from "./lock.ts";
 import { cpuField, cpuKey, hostKey, hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
-import { vcpuAt } from "./records.ts";
+import { useVmRecord, vcpuAt } from "./records.ts";
 import { ghost, word } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { guestRuns, hostKeeps, hostRuns } from "./vcpu.ts";
@@ -171,7 +171,7 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
             (one: Call) => {
               const lock = one.args[0] as Term;
               const slot = name === "lock/acquire" ? extract(7, 0, lock) : ghost(one.state, "root");
-              one.assume(implies(ghost(one.state, "vmsHeld"), vmRecord(one.state, m, slot)));
+              useVmRecord(one, m, slot);
             },
           ],
         ),

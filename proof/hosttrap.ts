@@ -26,11 +26,11 @@ import {
 import { useOwner } from "./donate.ts";
 import { exceptionPstate, fromUser, isAArch32, pstateAfter, syncVector } from "./exception.ts";
 import { classOf } from "./guesttrap.ts";
-import { vmRecord } from "./invariants.ts";
 import { constants } from "./layout.ts";
 import { holdingNothing, letsGo } from "./lock.ts";
 import { hostKey, hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
-import { ghost, read } from "./state.ts";
+import { useVmRecord } from "./records.ts";
+import { read } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { requireNothingHeld } from "./vm.ts";
 
@@ -236,11 +236,7 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
         ...Object.fromEntries(
           ["lock/acquire", "memory/withdraw", "memory/giveToHost"].map((name) => [
             name,
-            (call: Call) => {
-              const owner = call.state.locals[4] as Term;
-              const slot = extract(7, 0, owner);
-              call.assume(implies(ghost(call.state, "vmsHeld"), vmRecord(call.state, m, slot)));
-            },
+            (call: Call) => useVmRecord(call, m, extract(7, 0, call.state.locals[4] as Term)),
           ]),
         ),
       },

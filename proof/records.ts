@@ -1,8 +1,8 @@
 /** Records of VMs and vCPUs: where they are, as words in which slot and index show. */
-import { type Contract, extract, type Term } from "../microv/index.ts";
-import { vcpuField, vmField } from "./invariants.ts";
+import { type Call, type Contract, extract, implies, type Term } from "../microv/index.ts";
+import { vcpuField, vmField, vmRecord } from "./invariants.ts";
 import { vcpuIndex, vmIndex } from "./linear.ts";
-import { holds, type Machine, word } from "./state.ts";
+import { ghost, holds, type Machine, word } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 /** The record of VM `slot` (8 bits), and vCPU record `index` (10 bits). */
@@ -18,6 +18,13 @@ export const vcpuForm =
   (m: Machine) =>
   (pointer: Term): Term =>
     vcpuAt(m, vcpuIndex(pointer));
+
+/** Uses that the record of VM `slot` agrees while LOCK_VMS is held, having shown that it still does. */
+export function useVmRecord(call: Call, m: Machine, slot: Term): void {
+  const agrees = implies(ghost(call.state, "vmsHeld"), vmRecord(call.state, m, slot));
+  call.oblige("the VM's record agrees", agrees);
+  call.assume(agrees);
+}
 
 export function recordsContracts({ m }: Core): Contract[] {
   return [

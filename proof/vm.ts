@@ -64,7 +64,7 @@ import {
   touches,
   whileOthersRun,
 } from "./lock.ts";
-import { vcpuAt, vmAt, vmForm } from "./records.ts";
+import { useVmRecord, vcpuAt, vmAt, vmForm } from "./records.ts";
 import {
   ghost,
   holds,
@@ -217,10 +217,8 @@ export function vmContracts(core: Core): Contract[] {
   }
 
   /** Uses that the record of a VM agrees while LOCK_VMS is held: that of the slot in the low bits of `which`. */
-  const useRecord = (which: (call: Call) => Term) => (call: Call) => {
-    const slot = extract(7, 0, which(call));
-    call.assume(implies(ghost(call.state, "vmsHeld"), vmRecord(call.state, m, slot)));
-  };
+  const useRecord = (which: (call: Call) => Term) => (call: Call) =>
+    useVmRecord(call, m, extract(7, 0, which(call)));
 
   // Teardown: `left` vCPUs of the list remain after `count` steps from the first on.
   const slotNow = (state: State) => extract(7, 0, local(state, 4));

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, describe, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const microv = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -129,6 +131,41 @@ describe("microv verify", { concurrency: 2 }, () => {
   test("refuses source that does not compile, with the compiler's words", () => {
     const wrong = (text: string) => text.replace("return -1;", "return nothing;");
     return refused(["verify", monitor("wrong", wrong), "--claims", claims], /does not compile[\s\S]*nothing/);
+  });
+
+  test("leaves neither solvers nor files behind when it is stopped", async () => {
+    const sleeper = join(folder, "cadical");
+    const started = join(folder, "started");
+    writeFileSync(
+      sleeper,
+      `#!/bin/sh\nif [ "$1" = --version ]; then echo 1.0; exit; fi\necho $$ >> ${started}\nexec sleep 50\n`,
+      { mode: 0o755 },
+    );
+    const program = spawn(
+      process.execPath,
+      [
+        join(microv, "microv.mjs"),
+        "verify",
+        monitor("stopped", (text) => `${text}// stopped\n`),
+        "--claims",
+        claims,
+        "--keep",
+        "stopped-keep",
+      ],
+      { cwd: folder, stdio: "ignore", env: { ...process.env, MICROV_CADICAL: sleeper } },
+    );
+    while (!existsSync(started)) await setTimeout(50);
+    program.kill("SIGTERM");
+    const [status] = await once(program, "exit");
+    assert.equal(status, 130);
+    const running = () =>
+      readFileSync(started, "utf8")
+        .trim()
+        .split("\n")
+        .filter((pid) => existsSync(`/proc/${pid}`));
+    for (let tries = 0; tries < 100 && running().length > 0; tries++) await setTimeout(50);
+    assert.deepEqual(running(), []);
+    assert.deepEqual(readdirSync(join(folder, "stopped-keep", "tmp")), []);
   });
 
   test("leaves no temporary file behind", () => {

@@ -40,8 +40,8 @@ for (const [name, solver] of Object.entries({ cadical, z3, "z3-solver": wasm }))
   test(`${name} answers, with a model that satisfies the query`, {
     skip: missing(solver, name),
   }, async () => {
-    assert.equal((await solver?.solve(square, limits))?.status, "unsat");
-    const answer = await solver?.solve(even, limits);
+    assert.equal((await solver?.solve(square, limits, false))?.status, "unsat");
+    const answer = await solver?.solve(even, limits, false);
     assert.equal(answer?.status, "sat");
     assert.ok(answer?.status === "sat" && even.satisfiedBy(answer.model));
     assert.deepEqual(readdirSync(folder), []);
@@ -51,7 +51,7 @@ for (const [name, solver] of Object.entries({ cadical, z3, "z3-solver": wasm }))
 test("cadical proves what the checker accepts, in another process too, and nothing else", {
   skip: missing(cadical, "cadical"),
 }, async () => {
-  const answer = await cadical?.solve(square, limits);
+  const answer = await cadical?.solve(square, limits, true);
   assert.ok(answer?.status === "unsat" && answer.proof);
   const { bytes, format } = answer.proof;
   const { cnf } = square.blasted;
@@ -66,7 +66,7 @@ test("cadical proves what the checker accepts, in another process too, and nothi
 });
 
 test("a tampered certificate is refused", { skip: missing(cadical, "cadical") }, async () => {
-  const answer = await cadical?.solve(square, limits);
+  const answer = await cadical?.solve(square, limits, true);
   assert.ok(answer?.status === "unsat" && answer.proof);
   const { cnf } = square.blasted;
   let refused = 0;
@@ -87,7 +87,10 @@ test("clauses and SMT-LIB mean the same to solvers", {
   await fc.assert(
     fc.asyncProperty(formula(3), formula(2), async (a, b) => {
       const query = new Query([toTerm(a), not(toTerm(b))]);
-      const [first, second] = [await cadical?.solve(query, limits), await z3?.solve(query, limits)];
+      const [first, second] = [
+        await cadical?.solve(query, limits, true),
+        await z3?.solve(query, limits, true),
+      ];
       assert.equal(first?.status, second?.status);
       if (first?.status === "unsat" && first.proof) {
         assert.ok(checkProof(query.blasted.cnf, first.proof.bytes, first.proof.format).ok);
@@ -118,7 +121,7 @@ test("a solver that crashes, lies, talks nonsense or never ends is never believe
   for (const [script, reason] of cases) {
     const path = impostor("cadical", `if [ "$1" = --version ]; then echo 1.0; exit; fi\n${script}`);
     const [solver] = await findSolvers({ only: ["cadical"], paths: { cadical: path }, folder });
-    const answer = await solver?.solve(square, { milliseconds: 300, megabytes: 1000 });
+    const answer = await solver?.solve(square, { milliseconds: 300, megabytes: 1000 }, true);
     assert.equal(answer?.status, "unknown", script);
     assert.match(answer?.status === "unknown" ? answer.reason : "", reason);
   }
@@ -130,7 +133,7 @@ test("a solver that crashes, lies, talks nonsense or never ends is never believe
   ];
   for (const [script, reason] of smt) {
     const [solver] = await findSolvers({ only: ["z3"], paths: { z3: impostor("z3", script) }, folder });
-    const answer = await solver?.solve(even, limits);
+    const answer = await solver?.solve(even, limits, false);
     assert.match(answer?.status === "unknown" ? answer.reason : "", reason, script);
   }
   rmSync(join(folder, "z3"));
@@ -140,9 +143,9 @@ test("limits on time and memory are kept", { skip: missing(cadical, "cadical") }
   const [a, b] = [variable("a", 32), variable("b", 32)];
   const product = bv(2860486313n * 3267000013n, 64);
   const hard = new Query([eq(mul(zext(a, 64), zext(b, 64)), product), ult(bv(1, 32), a), ult(bv(1, 32), b)]);
-  const slow = await cadical?.solve(hard, { milliseconds: 200, megabytes: 4000 });
+  const slow = await cadical?.solve(hard, { milliseconds: 200, megabytes: 4000 }, true);
   assert.match(slow?.status === "unknown" ? slow.reason : "", /timeout after 200 ms/);
-  const poor = await cadical?.solve(hard, { milliseconds: 20_000, megabytes: 8 });
+  const poor = await cadical?.solve(hard, { milliseconds: 20_000, megabytes: 8 }, true);
   assert.equal(poor?.status, "unknown");
   assert.deepEqual(readdirSync(folder), []);
 });
