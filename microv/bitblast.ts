@@ -382,19 +382,30 @@ class Blaster {
 
   /** Equal arguments imply equal values, for each two applications of one function. */
   assertFunctional(group: readonly Application[]): void {
-    for (const [i, first] of group.entries()) {
-      for (const second of group.slice(0, i)) {
+    const { cnf } = this.circuit;
+    const keys = group.map(({ args }) => args.flatMap((arg) => this.of(arg)));
+    const values = group.map(({ value }) => this.of(value));
+    for (let i = 1; i < group.length; i++) {
+      for (let j = 0; j < i; j++) {
+        if (differ(keys[i]!, keys[j]!)) continue;
+        const [first, second] = [group[i]!, group[j]!];
         const same = and(...first.args.map((arg, k) => eq(arg, second.args[k]!)));
         if (same === FALSE) continue;
         const literal = this.of(same)[0]!;
-        const other = this.of(second.value);
-        for (const [k, bit] of this.of(first.value).entries()) {
-          this.circuit.cnf.clause([-literal, -bit, other[k]!]);
-          this.circuit.cnf.clause([-literal, bit, -other[k]!]);
+        for (let k = 0; k < values[i]!.length; k++) {
+          const [bit, other] = [values[i]![k]!, values[j]![k]!];
+          cnf.clause([-literal, -bit, other]);
+          cnf.clause([-literal, bit, -other]);
         }
       }
     }
   }
+}
+
+/** Whether the words differ in some bit, whatever the variables are. */
+function differ(a: Bits, b: Bits): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] === -b[i]!) return true;
+  return false;
 }
 
 /**

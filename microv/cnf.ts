@@ -44,7 +44,8 @@ export function toDimacs(cnf: Cnf): Uint8Array {
   let bytes = new Uint8Array(header.length + cnf.literals.length * 8);
   bytes.set(header);
   let at = header.length;
-  for (const literal of cnf.literals) {
+  for (let next = 0; next < cnf.literals.length; next++) {
+    const literal = cnf.literals[next] as number;
     if (at + 16 > bytes.length) {
       const larger = new Uint8Array(2 * bytes.length);
       larger.set(bytes);
@@ -63,8 +64,9 @@ export function toDimacs(cnf: Cnf): Uint8Array {
     let digits = 1;
     for (let power = 10; power <= magnitude; power *= 10) digits++;
     for (let i = digits - 1; i >= 0; i--) {
-      bytes[at + i] = 48 + (magnitude % 10);
-      magnitude = Math.trunc(magnitude / 10);
+      const tens = (magnitude / 10) | 0;
+      bytes[at + i] = 48 + magnitude - 10 * tens;
+      magnitude = tens;
     }
     at += digits;
     bytes[at++] = 32;

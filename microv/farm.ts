@@ -96,7 +96,10 @@ export class Farm {
   }
 
   private start(): void {
-    const worker = forkFile("farm.worker.ts", { serialization: "advanced" }, ["--max-old-space-size=1200"]);
+    const worker = forkFile("farm.worker.ts", { serialization: "advanced" }, [
+      "--max-old-space-size=1200",
+      "--max-semi-space-size=32",
+    ]);
     this.workers.set(worker, undefined);
     this.starting.add(worker);
     worker.on("message", (message: FromWorker) => this.receive(worker, message));

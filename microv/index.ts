@@ -59,7 +59,7 @@ export {
 } from "./farm.ts";
 export { type EntryFact, instantiate } from "./instantiate.ts";
 export { type Access, type LinearMemory, WordMemory } from "./linear.ts";
-export { contentsIn, groundReads, Memory } from "./memory.ts";
+export { contentsIn, Memory } from "./memory.ts";
 export type {
   Call,
   CallModel,

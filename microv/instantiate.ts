@@ -6,8 +6,7 @@
  * many. Leaving instances out only weakens the hypotheses: it can make a true goal fail, never a false one succeed.
  */
 
-import { groundReads } from "./memory.ts";
-import { type Term, TRUE } from "./term.ts";
+import { applicationsOf, type Term, TRUE } from "./term.ts";
 
 /** A fact for each key of a memory. */
 export interface EntryFact {
@@ -34,9 +33,10 @@ export function instantiate(
   const done = new Map(facts.map((fact) => [fact, new Set<Term>()]));
   let frontier = formulas;
   for (let round = 0; ; round++) {
+    const reads = readsByMemory(frontier);
     const wanted = facts.flatMap((fact) => {
       const seen = done.get(fact) as Set<Term>;
-      return [...new Set(groundReads(frontier, fact.memory))]
+      return [...(reads.get(fact.memory) ?? [])]
         .filter((key) => !seen.has(key))
         .map((key) => ({ fact, key, seen }));
     });
@@ -50,4 +50,14 @@ export function instantiate(
     if (instances.length > MOST_INSTANCES)
       throw new Error(`more than ${MOST_INSTANCES} instances of entry facts`);
   }
+}
+
+/** The keys at which the formulas read each memory, by the name of its base. */
+function readsByMemory(formulas: readonly Term[]): Map<string, Set<Term>> {
+  const reads = new Map<string, Set<Term>>();
+  for (const { name, args } of applicationsOf(formulas)) {
+    const keys = reads.get(name) ?? new Set();
+    reads.set(name, keys.add(args[0] as Term));
+  }
+  return reads;
 }

@@ -9,7 +9,7 @@
 
 import { and, eq, ite } from "./build.ts";
 import type { Evaluator, Model } from "./evaluate.ts";
-import { applicationsOf, apply, bv, isConst, type Term, TRUE } from "./term.ts";
+import { apply, bv, isConst, type Term, TRUE } from "./term.ts";
 
 type Step =
   | { readonly kind: "base"; readonly name?: string; readonly read: (key: Term) => Term }
@@ -164,14 +164,6 @@ export class Memory {
       bv(evaluator.value(this.read(key)), this.valueWidth),
     );
   }
-}
-
-/**
- * The keys at which the base of the memory `name` is read in the given formulas. Facts that hold for every entry of a memory are
- * instantiated at exactly these keys.
- */
-export function groundReads(roots: Iterable<Term>, name: string): Term[] {
-  return applicationsOf(roots, name).map((read) => read.args[0] as Term);
 }
 
 /** What a model says of the memory `name`, as `[key, value]`, in order of keys. */

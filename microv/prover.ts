@@ -6,7 +6,7 @@
  * is `vacuous`. Only evidence counts: for "no", a certificate that the independent checker accepts (when certifying); for "yes", a model
  * under which the formulas evaluate to true.
  *
- * Neighbouring questions are put together first, for they share most of their formulas: if none of their goals can fail, all are proved.
+ * Neighbouring questions that share most of their formulas are put together first: if none of their goals can fail, all are proved.
  * Where one can, or the solver does not know, each is asked by itself.
  */
 
@@ -16,7 +16,7 @@ import { Evaluator, type Model } from "./evaluate.ts";
 import { type EntryFact, instantiate } from "./instantiate.ts";
 import { type Finding, Investigator, type Means } from "./investigator.ts";
 import { type Guess, Query } from "./solver.ts";
-import { FALSE, type Term } from "./term.ts";
+import { FALSE, postorder, type Term } from "./term.ts";
 
 /** One thing to be proved; an executor's `Obligation` is one. */
 export interface Goal {
@@ -74,6 +74,9 @@ interface Task {
 /** Most obligations in one question. With more, the solver loses more than the shared formulas gain. */
 const MOST_TOGETHER = 12;
 
+/** Most of an obligation's formulas, as a fraction, that may be new to the question that it joins: unlike ones are harder together. */
+const MOST_NEW = 0.5;
+
 const failure = (goal: Goal): Term => and(goal.path, not(goal.goal));
 
 function tasksOf(problem: Problem): Task[] {
@@ -125,10 +128,22 @@ class Work {
       this.refuted.set(task, { status: "unsat", solver: "simplifier", certified: true });
       return false;
     });
-    const count = Math.ceil(open.length / MOST_TOGETHER);
-    return Array.from({ length: count }, (_, i) =>
-      open.slice(Math.floor((i * open.length) / count), Math.floor(((i + 1) * open.length) / count)),
-    );
+    const common = new Set(postorder(this.problem.hypotheses));
+    const batches: Task[][] = [];
+    let known = new Set<Term>();
+    for (const task of open) {
+      const own = postorder(task.goals.map(failure)).filter((term) => !common.has(term));
+      const fresh = own.filter((term) => !known.has(term));
+      const batch = batches.at(-1);
+      if (batch && batch.length < MOST_TOGETHER && fresh.length <= MOST_NEW * own.length) {
+        batch.push(task);
+        for (const term of fresh) known.add(term);
+      } else {
+        batches.push([task]);
+        known = new Set(own);
+      }
+    }
+    return batches;
   }
 
   /**

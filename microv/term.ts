@@ -300,9 +300,9 @@ export function variablesOf(...roots: Term[]): Term[] {
   return postorder(roots).filter((term) => term.op === "var");
 }
 
-/** The applications of the uninterpreted function `name` (every function when omitted) in the given formulas. */
-export function applicationsOf(roots: Iterable<Term>, name?: string): Term[] {
-  return postorder(roots).filter((term) => term.op === "apply" && (name === undefined || term.name === name));
+/** The applications of uninterpreted functions in the given formulas. */
+export function applicationsOf(roots: Iterable<Term>): Term[] {
+  return postorder(roots).filter((term) => term.op === "apply");
 }
 
 const SIGNS: Partial<Record<Op, string>> = {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { and, eq, extract, ite, ult } from "../build.ts";
+import { eq, extract, ite } from "../build.ts";
 import { Evaluator } from "../evaluate.ts";
-import { groundReads, Memory } from "../memory.ts";
+import { Memory } from "../memory.ts";
 import { bv, FALSE, show, type Term, TRUE, variable } from "../term.ts";
 import { assignment } from "./formulas.ts";
 
@@ -83,14 +83,6 @@ test("a merge reads either side", () => {
   assert.equal(show(both.read(key(1))), "c ? 7 : m(1)");
   assert.equal(show(both.read(key(3))), "m(3)");
   assert.equal(Memory.ite(FALSE, both, base), base);
-});
-
-test("the ground reads of the base are found, and only those", () => {
-  const base = Memory.arbitrary("m", 8, 8);
-  const x = variable("x", 8);
-  const written = base.store(x, bv(1, 8));
-  const formula = and(eq(written.read(key(4)), bv(2, 8)), ult(written.read(x), bv(3, 8)));
-  assert.deepEqual(groundReads([formula], "m"), [key(4)]);
 });
 
 test("twenty thousand writes are read through without overflowing the stack", () => {
