@@ -1,5 +1,6 @@
 /** Calls of the host: each does what it is for and answers in x0 and x1; what the core does not know is not supported. */
 import {
+  add,
   and,
   band,
   bv,
@@ -15,6 +16,8 @@ import {
   ne,
   not,
   or,
+  type State,
+  shl,
   sub,
   type Term,
   TRUE,
@@ -38,6 +41,16 @@ const call = constants("hostcall.ts", "Call", 64);
 
 export function hostcallContracts({ m, registers }: Core): Contract[] {
   const x = (c: Clause, n: number) => hostReg(c.before, m, n);
+  /** Number of the host's call, among KVM's. */
+  const numberOf = (state: State): Term =>
+    sub(band(hostReg(state, m, 0), bv(0xffff_ffffn & ~(1n << 16n), 64)), bv(0xc600_0000, 64));
+  /** Address of the struct kvm whose MMU the host names. */
+  const namedKvm = (one: Call): Term => sub(hostReg(one.state, m, 1), m.profile("mmu"));
+  /** The arguments are those of the host: x1 and up. */
+  const passesOn = (one: Call): void => {
+    for (const [n, arg] of one.args.entries())
+      one.oblige(`x${n + 1} is passed on`, eq(arg, hostReg(one.state, m, n + 1)));
+  };
   /** The host makes its call once more, if `condition`, with `progress` (32 bits) to go on from. */
   const again = (c: Clause, progress: Term, condition: Term = TRUE) => {
     const elr = registers.get(c.before, "elr_el2");
@@ -114,6 +127,11 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
       parameters: ["cpu", "call"],
       forms: { 0: thisCpu(m) },
       given: holdingNothing,
+      uses: {
+        "vm/initVmLocked": passesOn,
+        "vm/initVcpuLocked": passesOn,
+        "vm/teardownLocked": passesOn,
+      },
       spec(c) {
         const number = c.args[1] as Term;
         const { before, state } = c;
@@ -164,23 +182,44 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
       parameters: ["cpu"],
       forms: { 0: thisCpu(m) },
       given: holdingNothing,
-      uses: Object.fromEntries(
-        ["npt/nptWalk", "npt/nptRoot", "memory/dropLeaf", "memory/retainEntries", "lock/acquire"].map(
-          (name) => [
-            name,
-            (one: Call) => {
-              const lock = one.args[0] as Term;
-              const slot = name === "lock/acquire" ? extract(7, 0, lock) : ghost(one.state, "root");
-              useVmRecord(one, m, slot);
-            },
-          ],
+      uses: {
+        ...Object.fromEntries(
+          ["npt/nptWalk", "npt/nptRoot", "memory/dropLeaf", "memory/retainEntries", "lock/acquire"].map(
+            (name) => [
+              name,
+              (one: Call) => {
+                const lock = one.args[0] as Term;
+                const slot = name === "lock/acquire" ? extract(7, 0, lock) : ghost(one.state, "root");
+                useVmRecord(one, m, slot);
+              },
+            ],
+          ),
         ),
-      ),
+        "vm/holdVcpu": (one) => {
+          const [hva] = one.args as [Term];
+          const named = hostReg(one.state, m, 1);
+          one.oblige(
+            "it is the vCPU that the host names, or has its interrupt controller",
+            or(eq(hva, named), eq(hva, sub(named, m.profile("vgicV3")))),
+          );
+        },
+        "vm/slotOfKvm": (one) =>
+          one.oblige("it is the VM whose MMU the host names", eq(one.args[0] as Term, namedKvm(one))),
+        "hostcall/flush": (one) => {
+          const [, mmu, start, end] = one.args as [Term, Term, Term, Term];
+          const [named, first, pages] = [1, 2, 3].map((n) => hostReg(one.state, m, n)) as [Term, Term, Term];
+          const isRange = eq(numberOf(one.state), call("TLB_FLUSH_VMID_RANGE"));
+          const range = and(eq(start, first), eq(end, add(first, shl(pages, bv(12, 64)))));
+          one.oblige("it is the VM whose MMU the host names", eq(mmu, named));
+          one.oblige("the host's range is taken back", implies(isRange, range));
+          one.oblige("a block around the host's address is taken back", or(isRange, ule(start, first)));
+        },
+      },
       spec(c) {
         const { before, state } = c;
         requireNothingHeld(c);
         const id = x(c, 0);
-        const number = sub(band(id, bv(0xffff_ffffn & ~(1n << 16n), 64)), bv(0xc600_0000, 64));
+        const number = numberOf(before);
         const is = (name: string) => eq(number, call(name));
         const isRun = is("VCPU_RUN");
         const other = not(isRun);

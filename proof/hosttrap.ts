@@ -18,7 +18,9 @@ import {
   not,
   or,
   type State,
+  sext,
   shl,
+  sub,
   type Term,
   ult,
   zext,
@@ -28,7 +30,7 @@ import { exceptionPstate, fromUser, isAArch32, pstateAfter, syncVector } from ".
 import { classOf } from "./guesttrap.ts";
 import { constants } from "./layout.ts";
 import { holdingNothing, letsGo } from "./lock.ts";
-import { hostKey, hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
+import { hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
 import { useVmRecord } from "./records.ts";
 import { read } from "./state.ts";
 import type { Core } from "./theory.ts";
@@ -57,6 +59,29 @@ export const EXCEPTION_REGISTERS = [
   "elr_el2",
   "spsr_el2",
 ] as const;
+
+/**
+ * What an instruction of the class "load/store register" does, of one general register (Arm ARM C4.1.94): whether it is one that the core
+ * carries out, loads, writes back its base, and by what offset. Not carried out: prefetches, 64-byte accesses, authenticated loads, and
+ * write-back to the stack pointer.
+ */
+function single(instruction: Term): Record<"done" | "loads" | "writesBack" | "offset", Term> {
+  const bits = (high: number, low = high) => extract(high, low, instruction);
+  const are = (value: number, high: number, low = high) => eq(bits(high, low), bv(value, high - low + 1));
+  const unsigned = are(1, 24);
+  const other = and(not(unsigned), are(1, 21));
+  const isAtomic = and(other, are(0b00, 11, 10));
+  const isRegisterOffset = and(other, are(0b10, 11, 10));
+  // LDADD, LDCLR, LDEOR, LDSET, LDSMAX, LDSMIN, LDUMAX, LDUMIN; SWP; LDAPR.
+  const atomic = or(are(0, 15), are(0b1000, 15, 12), are(0b1100, 15, 12));
+  const signedTo64 = and(are(0b10, 23, 22), not(are(0b11, 31, 30)));
+  const signedTo32 = and(are(0b11, 23, 22), are(0, 31));
+  const plain = and(or(unsigned, not(other), isRegisterOffset), or(are(0, 23), signedTo64, signedTo32));
+  const writesBack = and(not(unsigned), not(other), are(1, 10));
+  const done = and(or(and(isAtomic, atomic), plain), not(and(writesBack, are(0b11111, 9, 5))));
+  const loads = or(isAtomic, not(are(0b00, 23, 22)));
+  return { done, loads, writesBack, offset: sext(bits(20, 12), 64) };
+}
 
 export function hosttrapContracts({ m, registers }: Core): Contract[] {
   /** The host takes an exception with this syndrome and fault address (Arm ARM AArch64.TakeException). */
@@ -138,28 +163,19 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
       },
     },
     {
-      // Carries out a load or store of one register as if memory were zero and read-only; only registers that the instruction names change.
+      // Carries out a load or store of one general register as if memory were zero and read-only (Arm ARM C4.1.94).
       function: "hosttrap/emulateSingle",
       parameters: ["cpu", "instruction"],
       forms: { 0: () => m.area },
       spec(c) {
-        const instruction = c.args[1] as Term;
-        const [rt, rn] = [extract(4, 0, instruction), extract(9, 5, instruction)];
-        const done = c.result(32);
-        const isDone = eq(done, bv(1, 32));
-        c.havoc("linear", (key) => and(isDone, or(eq(key, hostKey(m, rt)), eq(key, hostKey(m, rn)))));
-        const isX = (n: Term) => ne(n, bv(31, 5));
-        const [oldRt, newRt] = [hostReg(c.before, m, rt), hostReg(c.state, m, rt)];
-        c.ensure("what is loaded is zero", or(eq(newRt, oldRt), eq(newRt, bv(0, 64)), eq(rt, rn)));
-        c.ensure("the zero register is none", or(isX(rt), eq(newRt, oldRt)));
-        c.ensure(
-          "the stack pointer is kept",
-          or(isX(rn), eq(hostReg(c.state, m, rn), hostReg(c.before, m, rn))),
-        );
-        c.ensure("it says whether it was done", ult(done, bv(2, 32)));
-        c.can("it is done", isDone);
-        c.can("it is not done", not(isDone));
-        return done;
+        const { done, loads, writesBack, offset } = single(c.args[1] as Term);
+        const [rt, rn] = [extract(4, 0, c.args[1] as Term), extract(9, 5, c.args[1] as Term)];
+        setHostReg(c.state, m, rn, add(hostReg(c.before, m, rn), offset), and(done, writesBack));
+        setHostReg(c.state, m, rt, bv(0, 64), and(done, loads, ne(rt, bv(31, 5))));
+        c.can("a store is done", and(done, not(loads)));
+        c.can("a load with write-back is done", and(done, loads, writesBack));
+        c.can("it is not done", not(done));
+        return ite(done, bv(1, 32), bv(0, 32));
       },
     },
     {
@@ -219,6 +235,28 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
         c.havoc("linear", (key) => and(isDone, isHostReg(m, key)));
         c.havoc("registers", (key) => and(isDone, registers.among(key, ["elr_el2", "spsr_el2"])));
         c.ensure("the host goes on behind it", implies(isDone, goesOn(c)));
+        const becomes = (n: number, value: (old: Term) => Term) => {
+          const old = hostReg(c.before, m, n);
+          return and(ne(value(old), old), eq(hostReg(c.state, m, n), value(old)));
+        };
+        const zero = () => bv(0, 64);
+        c.can(
+          "a pair is loaded, and its base moves down",
+          and(
+            isDone,
+            becomes(1, zero),
+            becomes(2, zero),
+            becomes(3, (old) => sub(old, bv(16, 64))),
+          ),
+        );
+        c.can(
+          "one register is loaded, and its base moves by an odd offset",
+          and(
+            isDone,
+            becomes(1, zero),
+            becomes(3, (old) => add(old, bv(7, 64))),
+          ),
+        );
         c.can("it is done", isDone);
         c.can("it is not done", not(isDone));
         return done;

@@ -34,6 +34,7 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
+import { field } from "./layout.ts";
 import { bootFields, isOwnArea } from "./linear.ts";
 import {
   agrees,
@@ -791,6 +792,12 @@ function smc(m: Machine): CallModel {
         implies(isCall, and(eq(id, bv(call64, 32)), eq(register(index), entry))),
       );
     }
+    const target = concat(bv(m.layout.constant("CPU_AREAS") >> 18, 14), extract(5, 0, register(3)));
+    const pending = word(call.state, concat(target, bv(field.cpu("bootPending"), 12)));
+    call.oblige(
+      "a CPU that is started finds where it is to go on",
+      implies(eq(id, bv(PSCI_CPU_ON, 32)), and(ult(register(3), bv(64, 64)), eq(pending, bv(1, 64)))),
+    );
     const isPsci = ult(sub(psci, bv(0x8400_0000, 32)), bv(32, 32));
     const known = or(
       ...ENTRIES.map(([call64]) => eq(psci, bv(call64 & ~0x4000_0000, 32))),

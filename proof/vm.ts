@@ -513,7 +513,9 @@ export function vmContracts(core: Core): Contract[] {
           "it is a handle or an error number",
           or(done, failed(EEXIST), failed(ENOMEM), failed(EINVAL)),
         );
-        c.can("a VM is announced", done);
+        const smaller = ult(vm(state, slot, "ipaBits"), coreWord(before, "hostIpaBits"));
+        c.can("a VM with less address space than there could be is announced", and(done, smaller));
+        c.can("a VM with all of it is announced", and(done, not(smaller)));
         c.can("it exists already", failed(EEXIST));
         c.can("no slot is left", failed(ENOMEM));
         c.can("what the host says makes no sense", failed(EINVAL));
@@ -684,7 +686,7 @@ export function vmContracts(core: Core): Contract[] {
       parameters: ["hva", "hint"],
       given: holdingNothing,
       spec(c) {
-        const [hva] = c.args as [Term];
+        const [hva, hint] = c.args as [Term, Term];
         requireNothingHeld(c);
         const result = c.result(64);
         const taken = ne(result, bv(0, 64));
@@ -695,8 +697,10 @@ export function vmContracts(core: Core): Contract[] {
           "it is that of the vCPU",
           implies(taken, and(ne(hva, bv(0, 64)), eq(vcpu(c.state, index, "hva"), hva))),
         );
-        c.can("it is held", taken);
-        c.can("it is not", not(taken));
+        const hinted = ne(hint, bv(0, 64));
+        c.can("it is held at first sight", and(taken, hinted, eq(vcpuIndex(extract(31, 0, hint)), index)));
+        c.can("it is found and held", and(taken, not(hinted)));
+        c.can("it is not held", not(taken));
         return result;
       },
     },
