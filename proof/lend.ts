@@ -787,7 +787,8 @@ function lend(m: Machine): Contract {
       c.ensure("what is mapped has a leaf", implies(is(Fill.MAPPED), or(...leaves)));
       c.can("the host must decide", is(Fill.ABSENT));
       c.can("it is refused", is(Fill.REFUSED));
-      c.can("the proposal forbids the access", denied);
+      for (const n of [1, 2, 3])
+        c.can(`the proposal of level ${n} forbids the access`, and(denied, eq(level, bv(n, 2))));
       return status;
     },
   };

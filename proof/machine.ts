@@ -36,6 +36,7 @@ import {
 } from "../microv/index.ts";
 import { field } from "./layout.ts";
 import { bootFields, isOwnArea } from "./linear.ts";
+import { cpuArea } from "./percpu.ts";
 import {
   agrees,
   anySlot,
@@ -792,7 +793,7 @@ function smc(m: Machine): CallModel {
         implies(isCall, and(eq(id, bv(call64, 32)), eq(register(index), entry))),
       );
     }
-    const target = concat(bv(m.layout.constant("CPU_AREAS") >> 18, 14), extract(5, 0, register(3)));
+    const target = extract(31, 12, cpuArea(m, extract(5, 0, register(3))));
     const pending = word(call.state, concat(target, bv(field.cpu("bootPending"), 12)));
     call.oblige(
       "a CPU that is started finds where it is to go on",

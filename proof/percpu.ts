@@ -23,6 +23,10 @@ export function isHostReg(m: Machine, key: Term, count = 31): Term {
   return and(eq(extract(28, 5, key), extract(28, 5, hostKey(m, 0))), ult(extract(4, 0, key), bv(count, 5)));
 }
 
+/** The area of the CPU with this number (6 bits). */
+export const cpuArea = (m: Machine, index: Term): Term =>
+  concat(bv(m.layout.constant("CPU_AREAS") >> 18, 14), index, bv(0, 12));
+
 /** A field of this CPU's area, and its key in linear memory. */
 export const cpuField = (state: State, m: Machine, name: string): Term =>
   word(state, concat(extract(31, 12, m.area), bv(field.cpu(name), 12)));

@@ -1,24 +1,30 @@
 /** Firmware calls of the host: every CPU comes up in the core, and firmware hears nothing that would let it touch memory. */
 import {
+  add,
   and,
   band,
   bv,
   type Clause,
   type Contract,
+  concat,
   eq,
+  extract,
   implies,
   ite,
   ne,
   not,
   or,
+  type State,
   sub,
   type Term,
   uge,
   ule,
   ult,
 } from "../microv/index.ts";
+import { field } from "./layout.ts";
 import { requireFree } from "./lock.ts";
-import { hostReg, isHostReg } from "./percpu.ts";
+import { cpuArea, cpuField, hostReg, isHostReg } from "./percpu.ts";
+import { word } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 const LOW_HALF = 0xffff_ffffn;
@@ -28,6 +34,8 @@ const CPU_ON = 0x8400_0003;
 const SYSTEM_SUSPEND = 0x8400_000e;
 /** Registers that a call of firmware may change (Arm DEN0028: x0 to x17). */
 const CALL_REGISTERS = 18;
+/** Where the CPUs' affinities are in the boot information (kcore/bootinfo.ts). */
+const MPIDR_LIST = 0x100;
 const MPIDR_AFFINITY = 0xff_00ff_ffffn;
 const MASK = (1n << 64n) - 1n;
 
@@ -47,6 +55,23 @@ export function psciContracts(core: Core): Contract[] {
     const x1 = hostReg(c.before, m, 1);
     return ite(ne(band(id, bv(SMCCC_64, 64)), bv(0, 64)), x1, band(x1, bv(LOW_HALF, 64)));
   };
+  /** Argument `n` of the host's SMC: calls of the 32-bit convention have halves of registers. */
+  const argument = (n: number): Term => {
+    const [id, x] = [0, n].map((one) => hostReg(core.theory.start(), m, one)) as [Term, Term];
+    return ite(ne(band(id, bv(SMCCC_64, 64)), bv(0, 64)), x, band(x, bv(LOW_HALF, 64)));
+  };
+  /** Whether the CPU with this area comes up where x`entry` of the host's call says, with its context. */
+  const comesUp = (state: State, area: Term, entry: Term): Term => {
+    const [one, two, three] = [1, 2, 3].map(argument) as [Term, Term, Term];
+    const isFirst = eq(entry, bv(1, 32));
+    const is = (name: string, value: Term) =>
+      eq(word(state, concat(extract(31, 12, area), bv(field.cpu(name), 12))), value);
+    return and(
+      is("bootEntry", ite(isFirst, one, two)),
+      is("bootContext", ite(isFirst, two, three)),
+      is("bootPending", bv(1, 64)),
+    );
+  };
   /** Firmware answers in the registers of the call. */
   const firmwareAnswers = (c: Clause) => c.havoc("linear", (key) => isHostReg(m, key, CALL_REGISTERS));
   return [
@@ -64,6 +89,16 @@ export function psciContracts(core: Core): Contract[] {
       function: "psci/suspend",
       parameters: ["cpu", "entry"],
       forms: { 0: () => m.area },
+      uses: {
+        "lock/release": (one, args) =>
+          one.oblige(
+            "the CPU comes up where the host asked, or has done so",
+            or(
+              comesUp(one.state, m.area, args[1] as Term),
+              eq(cpuField(one.state, m, "bootPending"), bv(0, 64)),
+            ),
+          ),
+      },
       spec(c) {
         const entry = c.args[1] as Term;
         requireFree(c, "psciHeld");
@@ -86,6 +121,19 @@ export function psciContracts(core: Core): Contract[] {
         0: {
           invariant: (now) => ({ "there are so many CPUs": ule(now.locals[1] as Term, bv(64, 32)) }),
           variant: (now) => sub(bv(64, 32), now.locals[1] as Term),
+        },
+      },
+      uses: {
+        smc: (one) => {
+          const [x1, x3] = [1, 3].map((n) => hostReg(one.state, m, n)) as [Term, Term];
+          const index = extract(5, 0, x3);
+          const list = m.layout.constant("BOOT_INFO") + MPIDR_LIST;
+          const affinity = word(one.state, add(bv(list, 32), concat(bv(0, 23), index, bv(0, 3))));
+          one.oblige("it is the CPU that the host names", and(eq(x1, argument(1)), eq(affinity, x1)));
+          one.oblige(
+            "the CPU comes up where the host asked",
+            comesUp(one.state, cpuArea(m, index), bv(2, 32)),
+          );
         },
       },
       spec(c) {

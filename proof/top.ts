@@ -243,6 +243,15 @@ export function topContracts({ m, registers }: Core): Contract[] {
       parameters: ["index"],
       forms: { 0: () => cpuNumber },
       given: holdingNothing,
+      uses: {
+        "hosttrap/inject": (one) => {
+          const [syndrome, far] = one.args as [Term, Term];
+          one.oblige(
+            "what the core does not know is undefined to the host",
+            and(eq(syndrome, bv(1n << 25n, 64)), eq(far, bv(0, 64))),
+          );
+        },
+      },
       spec(c) {
         const { before, state } = c;
         c.require("the host runs", hostRuns(before, m, registers));
