@@ -776,7 +776,7 @@ const ENTRIES: readonly (readonly [number, number])[] = [
  * queries, SYSTEM_OFF, SYSTEM_RESET, FEATURES, NODE_HW_STATE, SET_SUSPEND_MODE, STAT_RESIDENCY and _COUNT, SYSTEM_RESET2, and
  * MEM_PROTECT with CHECK_RANGE, which are about what happens at the next start.
  */
-const HARMLESS_PSCI = [0, 2, 4, 5, 6, 7, 8, 9, 10, 13, 15, 16, 17, 18, 19, 20];
+export const HARMLESS_PSCI = [0, 2, 4, 5, 6, 7, 8, 9, 10, 13, 15, 16, 17, 18, 19, 20];
 
 function smc(m: Machine): CallModel {
   return (call) => {

@@ -23,6 +23,7 @@ import {
 } from "../microv/index.ts";
 import { field } from "./layout.ts";
 import { requireFree } from "./lock.ts";
+import { HARMLESS_PSCI } from "./machine.ts";
 import { cpuArea, cpuField, hostReg, isHostReg } from "./percpu.ts";
 import { word } from "./state.ts";
 import type { Core } from "./theory.ts";
@@ -38,6 +39,13 @@ const CALL_REGISTERS = 18;
 const MPIDR_LIST = 0x100;
 const MPIDR_AFFINITY = 0xff_00ff_ffffn;
 const MASK = (1n << 64n) - 1n;
+
+/** TRNG_VERSION, _FEATURES, _GET_UUID and _RND (Arm DEN0098). */
+const RANDOM = [0x8400_0050, 0x8400_0051, 0x8400_0052, 0x8400_0053];
+/** SMCCC_VERSION, SMCCC_ARCH_FEATURES, _SOC_ID and the four SMCCC_ARCH_WORKAROUNDs (Arm DEN0028). */
+const ARCHITECTURAL = [
+  0x8000_0000, 0x8000_0001, 0x8000_0002, 0x8000_8000, 0x8000_7fff, 0x8000_3fff, 0x8000_0004,
+];
 
 const INVALID_PARAMS = bv(-2, 64);
 const ALREADY_ON = bv(-4, 64);
@@ -158,6 +166,19 @@ export function psciContracts(core: Core): Contract[] {
       function: "psci/hostSmc",
       parameters: ["cpu"],
       forms: { 0: () => m.area },
+      uses: {
+        // What is refused is traced, and nothing else is.
+        "trace/trace": (one) => {
+          const id = extract(31, 0, hostReg(core.theory.start(), m, 0));
+          const plain = band(id, bv(~Number(SMCCC_64) >>> 0, 32));
+          const known = or(
+            ...HARMLESS_PSCI.map((n) => eq(plain, bv(0x8400_0000 + n, 32))),
+            ...RANDOM.map((n) => eq(plain, bv(n, 32))),
+            ...ARCHITECTURAL.map((n) => eq(id, bv(n, 32))),
+          );
+          one.oblige("no harmless call is refused", not(known));
+        },
+      },
       spec(c) {
         requireFree(c, "psciHeld");
         firmwareAnswers(c);

@@ -226,6 +226,10 @@ export function topContracts({ m, registers }: Core): Contract[] {
       parameters: ["index"],
       forms: { 0: () => cpuNumber },
       given: holdingNothing,
+      uses: {
+        "lock/release": (one) =>
+          one.oblige("the CPU may be started again", eq(cpuField(one.state, m, "bootPending"), bv(0, 64))),
+      },
       spec(c) {
         anything(c);
         const { state } = c;
