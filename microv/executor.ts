@@ -45,6 +45,7 @@ export class ExecutionError extends Error {
 
 /** The end of a function that returns: one state, merged from all returns, and its result. */
 export interface Outcome {
+  /** With the function's local variables, as they are at its end. */
   readonly state: State;
   readonly result: Term | undefined;
 }
@@ -132,7 +133,6 @@ export class Executor {
   // -------------------------------------------------------------------------------------------------------------- functions
 
   private invoke(func: Func, state: State, args: readonly Term[]): Outcome | undefined {
-    const { locals, stack } = state;
     const depth = this.frames.length;
     this.options.observe?.({ kind: "enter", function: func.name, args, depth });
     state.locals = [...args, ...func.locals.map((width) => bv(0, width))];
@@ -147,8 +147,6 @@ export class Executor {
     if (!merged) return undefined;
     const result = merged.stack.at(-1);
     this.options.observe?.({ kind: "leave", function: func.name, result, depth });
-    merged.locals = locals;
-    merged.stack = stack;
     return { state: merged, result };
   }
 
@@ -174,9 +172,11 @@ export class Executor {
     } else if (callee.imported) {
       throw this.error(`there is no model of the import ${callee.name}`, instruction);
     } else {
+      const { locals, stack } = state;
       const outcome = this.invoke(callee, state, args);
-      if (outcome?.result) outcome.state.stack.push(outcome.result);
       after = outcome?.state;
+      if (after) Object.assign(after, { locals, stack });
+      if (outcome?.result) stack.push(outcome.result);
     }
     this.position.pop();
     return after;
