@@ -114,7 +114,7 @@ export class Executor {
   run(name: string | Func, state: State, args: readonly Term[]): Outcome | undefined {
     const limits = this.options.limits ?? {};
     this.deadline = performance.now() + (limits.milliseconds ?? 60_000);
-    this.termLimit = termCount() + (limits.terms ?? 20_000_000);
+    this.termLimit = termCount() + (limits.terms ?? 1_500_000);
     const func = typeof name === "string" ? functionNamed(this.module, name) : name;
     const widths = func.params.join(", ");
     if (args.map((a) => a.width).join(", ") !== widths) {

@@ -20,7 +20,7 @@ import {
 } from "./verify.ts";
 
 /** With more terms than this, memory gets short. */
-const MOST_TERMS = 2_500_000;
+const MOST_TERMS = 1_000_000;
 
 const send = (message: FromWorker): void => void process.send?.(message);
 

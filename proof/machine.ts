@@ -793,6 +793,11 @@ function smc(m: Machine): CallModel {
         implies(isCall, and(eq(id, bv(call64, 32)), eq(register(index), entry))),
       );
     }
+    for (const [call64, index] of ENTRIES) {
+      const itself = eq(register(index + 1), zext(extract(17, 12, m.area), 64));
+      if (call64 !== PSCI_CPU_ON)
+        call.oblige("a CPU that is suspended comes back as itself", implies(eq(id, bv(call64, 32)), itself));
+    }
     const target = extract(31, 12, cpuArea(m, extract(5, 0, register(3))));
     const pending = word(call.state, concat(target, bv(field.cpu("bootPending"), 12)));
     call.oblige(

@@ -1,5 +1,5 @@
 /** The per-CPU area: where the host's registers are while the core runs. */
-import { and, bv, concat, eq, extract, type State, type Term, ult } from "../microv/index.ts";
+import { and, bv, concat, eq, extract, type State, type Term, ult, zext } from "../microv/index.ts";
 import { field } from "./layout.ts";
 import { cpu, type Machine, read, word, write } from "./state.ts";
 
@@ -26,6 +26,10 @@ export function isHostReg(m: Machine, key: Term, count = 31): Term {
 /** The area of the CPU with this number (6 bits). */
 export const cpuArea = (m: Machine, index: Term): Term =>
   concat(bv(m.layout.constant("CPU_AREAS") >> 18, 14), index, bv(0, 12));
+
+/** Whether this CPU's area says which CPU it is, so that firmware can be told which one is to come back. */
+export const knowsNumber = (state: State, m: Machine): Term =>
+  eq(cpuField(state, m, "index"), zext(extract(17, 12, m.area), 64));
 
 /** A field of this CPU's area, and its key in linear memory. */
 export const cpuField = (state: State, m: Machine, name: string): Term =>

@@ -24,7 +24,7 @@ import {
 import { field } from "./layout.ts";
 import { requireFree } from "./lock.ts";
 import { HARMLESS_PSCI } from "./machine.ts";
-import { cpuArea, cpuField, hostReg, isHostReg } from "./percpu.ts";
+import { cpuArea, cpuField, hostReg, isHostReg, knowsNumber } from "./percpu.ts";
 import { word } from "./state.ts";
 import type { Core } from "./theory.ts";
 
@@ -110,6 +110,7 @@ export function psciContracts(core: Core): Contract[] {
       spec(c) {
         const entry = c.args[1] as Term;
         requireFree(c, "psciHeld");
+        c.require("the CPU knows its number", knowsNumber(c.before, m));
         const call = functionOf(c, core);
         const isCall = (number: number, register: number) =>
           and(eq(call, bv(number, 64)), eq(entry, bv(register, 32)));
@@ -181,6 +182,7 @@ export function psciContracts(core: Core): Contract[] {
       },
       spec(c) {
         requireFree(c, "psciHeld");
+        c.require("the CPU knows its number", knowsNumber(c.before, m));
         firmwareAnswers(c);
         const id = band(hostReg(c.before, m, 0), bv(LOW_HALF, 64));
         const standard = ule(id, bv(0x8000_ffff, 64));

@@ -44,7 +44,7 @@ import { sveBytes, vcpuField } from "./invariants.ts";
 import { vcpuIndex } from "./linear.ts";
 import { type Registers, SVE_STATUS_BYTES, sveBytesNow, sveMiddles, vttbrOf } from "./machine.ts";
 import { hostKeysLoaded, hostKeysSaved, KEYS, keyPlace } from "./pauth.ts";
-import { cpuField, cpuKey, fieldOf, has, isGuestReg, thisCpu } from "./percpu.ts";
+import { cpuField, cpuKey, fieldOf, has, isGuestReg, knowsNumber, thisCpu } from "./percpu.ts";
 import {
   contextOf,
   requireContext,
@@ -199,6 +199,7 @@ export function noGuestLoaded(state: State, m: Machine): Term {
 export function hostRuns(state: State, m: Machine, registers: Registers): Term {
   const is = (name: string, value: Term) => eq(registers.get(state, name), value);
   return and(
+    knowsNumber(state, m),
     isZero(cpuField(state, m, "running")),
     noGuestLoaded(state, m),
     is("vttbr_el2", vttbrOf(m, HOST_ROOT)),
@@ -213,6 +214,7 @@ export function guestRuns(state: State, m: Machine, registers: Registers, vcpu: 
   const record = (name: string) => word(state, vcpuField(m, vcpuIndex(vcpu), name));
   const get = (name: string) => registers.get(state, name);
   return and(
+    knowsNumber(state, m),
     eq(cpuField(state, m, "running"), zext(vcpu, 64)),
     eq(get("vttbr_el2"), record("vttbr")),
     eq(get("vtcr_el2"), record("vtcr")),

@@ -148,6 +148,38 @@ const bugs: readonly Bug[] = [
     function: "psci/cpuOn",
     goal: /firmware starts a CPU only in the core/,
   },
+  {
+    bug: "a CPU takes itself for another",
+    file: "boot.ts",
+    right: "export function bootCpu(cpu: Cpu, index: u32): void {\n  cpu.index = index;",
+    wrong: "export function bootCpu(cpu: Cpu, index: u32): void {",
+    function: "top/cpu_on",
+    goal: /the host's context is whole/,
+  },
+  {
+    bug: "a CPU comes back from suspension in the area of another",
+    file: "psci.ts",
+    right: "smcWithEntry(cpu, entry, cpu.index);",
+    wrong: "smcWithEntry(cpu, entry, 0);",
+    function: "psci/suspend",
+    goal: /comes back as itself/,
+  },
+  {
+    bug: "a CPU is started where the host did not ask",
+    file: "psci.ts",
+    right: "target.bootEntry = argument(cpu, 2);",
+    wrong: "target.bootEntry = argument(cpu, 3);",
+    function: "psci/cpuOn",
+    goal: /comes up where the host asked/,
+  },
+  {
+    bug: "the host's base moves the other way",
+    file: "hosttrap.ts",
+    right: "setHostReg(cpu, n, hostReg(cpu, n) + offset);",
+    wrong: "setHostReg(cpu, n, hostReg(cpu, n) - offset);",
+    function: "hosttrap/writeBack",
+    goal: /linear changes as stated/,
+  },
 ];
 
 const solvers = await findSolvers();
