@@ -25,6 +25,8 @@ export interface FarmSettings {
   /** Limits of one query. */
   readonly milliseconds: number;
   readonly megabytes: number;
+  /** A process that has made more terms than this is replaced, for they fill its memory; a million by default. */
+  readonly mostTerms?: number;
   /** Paths of native solvers, and which may be used. */
   readonly solvers?: readonly string[];
 }
@@ -47,8 +49,13 @@ export type Answer =
 /** Messages from a process. */
 export type FromWorker =
   | { readonly kind: "ready"; readonly solvers: readonly string[] }
-  | { readonly kind: "answer"; readonly answer: Answer; readonly rejected: readonly string[] }
-  | { readonly kind: "full" }
+  /** `full`: it has made so many terms that a new process is better. */
+  | {
+      readonly kind: "answer";
+      readonly answer: Answer;
+      readonly rejected: readonly string[];
+      readonly full: boolean;
+    }
   | { readonly kind: "error"; readonly message: string };
 
 interface Job {
@@ -117,16 +124,18 @@ export class Farm {
     } else if (message.kind === "answer") {
       this.rejected.push(...message.rejected);
       this.workers.set(worker, undefined);
+      if (message.full) this.retire(worker);
       job?.resolve(message.answer);
-    } else if (message.kind === "full") {
-      // It has made so many terms that a new process is better.
-      this.workers.delete(worker);
-      worker.removeAllListeners();
-      worker.kill();
     } else {
       this.fail(new Error(message.message));
     }
     this.dispatch();
+  }
+
+  private retire(worker: ChildProcess): void {
+    this.workers.delete(worker);
+    worker.removeAllListeners();
+    worker.kill();
   }
 
   /** A process that dies takes only its task with it. */
@@ -146,11 +155,7 @@ export class Farm {
 
   close(): void {
     this.closed = true;
-    for (const worker of this.workers.keys()) {
-      worker.removeAllListeners();
-      worker.kill();
-    }
-    this.workers.clear();
+    for (const worker of [...this.workers.keys()]) this.retire(worker);
     this.queue.length = 0;
   }
 }

@@ -19,20 +19,19 @@ import {
   fingerprint,
 } from "./verify.ts";
 
-/** With more terms than this, memory gets short. */
-const MOST_TERMS = 1_000_000;
-
 const send = (message: FromWorker): void => void process.send?.(message);
 
 class Worker {
   private readonly claimsModule: ClaimsModule;
   private readonly module: Module;
+  readonly mostTerms: number;
   private readonly claims: Claims;
   private readonly options: CheckOptions;
   private readonly answers: ResultCache | undefined;
   private readonly verdicts: VerdictCache | undefined;
 
   constructor(settings: FarmSettings, claimsModule: ClaimsModule, solvers: readonly Solver[]) {
+    this.mostTerms = settings.mostTerms ?? 1_000_000;
     this.claimsModule = claimsModule;
     this.module = decode(settings.wasm);
     this.claims = claimsModule.claimsOf(this.module);
@@ -109,8 +108,7 @@ process.on("message", (message: FarmSettings | Task) => {
     }
     const ready = (await worker) as Worker;
     const answer = await ready.answer(message);
-    send({ kind: "answer", answer, rejected: ready.rejected() });
-    if (termCount() > MOST_TERMS) send({ kind: "full" });
+    send({ kind: "answer", answer, rejected: ready.rejected(), full: termCount() > ready.mostTerms });
   };
   work().catch((error: unknown) => {
     send({ kind: "error", message: error instanceof Error ? error.message : String(error) });
