@@ -22,9 +22,9 @@ import {
 const send = (message: FromWorker): void => void process.send?.(message);
 
 class Worker {
+  readonly mostTerms: number;
   private readonly claimsModule: ClaimsModule;
   private readonly module: Module;
-  readonly mostTerms: number;
   private readonly claims: Claims;
   private readonly options: CheckOptions;
   private readonly answers: ResultCache | undefined;

@@ -44,8 +44,6 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
   /** Number of the host's call, among KVM's. */
   const numberOf = (state: State): Term =>
     sub(band(hostReg(state, m, 0), bv(0xffff_ffffn & ~(1n << 16n), 64)), bv(0xc600_0000, 64));
-  /** Address of the struct kvm whose MMU the host names. */
-  const namedKvm = (one: Call): Term => sub(hostReg(one.state, m, 1), m.profile("mmu"));
   /** The arguments are those of the host: x1 and up. */
   const passesOn = (one: Call): void => {
     for (const [n, arg] of one.args.entries())
@@ -203,8 +201,10 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
             or(eq(hva, named), eq(hva, sub(named, m.profile("vgicV3")))),
           );
         },
-        "vm/slotOfKvm": (one) =>
-          one.oblige("it is the VM whose MMU the host names", eq(one.args[0] as Term, namedKvm(one))),
+        "vm/slotOfKvm": (one) => {
+          const named = sub(hostReg(one.state, m, 1), m.profile("mmu"));
+          one.oblige("it is the VM whose MMU the host names", eq(one.args[0] as Term, named));
+        },
         "hostcall/flush": (one) => {
           const [, mmu, start, end] = one.args as [Term, Term, Term, Term];
           const [named, first, pages] = [1, 2, 3].map((n) => hostReg(one.state, m, n)) as [Term, Term, Term];

@@ -21,6 +21,7 @@ import {
   sext,
   shl,
   type Term,
+  TRUE,
   ult,
   zext,
 } from "../microv/index.ts";
@@ -39,7 +40,8 @@ const exceptionClass = constants("guesttrap.ts", "Class", 64);
 
 const KERNEL_BIT = 55;
 const CLASS_SHIFT = 26;
-const IL = 1n << 25n;
+/** ESR_ELx.IL: a 32-bit instruction. */
+export const IL = 1n << 25n;
 const WNR = 1n << 6n;
 const S1PTW_BIT = 7;
 const CM_BIT = 8;
@@ -64,38 +66,53 @@ export const EXCEPTION_REGISTERS = [
   "spsr_el2",
 ] as const;
 
-/** What a load or store is, and does to registers; `done` says whether the core carries it out. */
-type Access = Record<"done" | "loads" | "writesBack" | "offset", Term>;
+/**
+ * What a load or store does: whether the core carries it out, loads zero into `targets`, and adds `offset` to its base, x`base`. Registers
+ * are 5 bits.
+ */
+interface Access {
+  readonly done: Term;
+  readonly loads: Term;
+  readonly targets: readonly Term[];
+  readonly writesBack: Term;
+  readonly base: Term;
+  readonly offset: Term;
+}
+
+/** Whether the bits of an instruction from `high` to `low` are `value`. */
+const bitsOf =
+  (instruction: Term) =>
+  (value: number, high: number, low = high): Term =>
+    eq(extract(high, low, instruction), bv(value, high - low + 1));
 
 /**
  * What an instruction of the class "load/store register pair" does, of general registers (Arm ARM C4.1.94). Not carried out: STGP,
  * encodings that are none, and write-back to the stack pointer.
  */
 function pair(instruction: Term): Access {
-  const bits = (high: number, low = high) => extract(high, low, instruction);
-  const are = (value: number, high: number, low = high) => eq(bits(high, low), bv(value, high - low + 1));
+  const are = bitsOf(instruction);
   const loads = are(1, 22);
   const isWide = are(0b10, 31, 30);
   const isSigned = and(are(0b01, 31, 30), loads, not(are(0b00, 24, 23)));
   const writesBack = are(1, 23);
   const isOne = or(are(0b00, 31, 30), isWide, isSigned);
-  const offset = sext(bits(21, 15), 64);
+  const offset = sext(extract(21, 15, instruction), 64);
   return {
     done: and(isOne, not(and(writesBack, are(0b11111, 9, 5)))),
     loads,
+    targets: [extract(4, 0, instruction), extract(14, 10, instruction)],
     writesBack,
+    base: extract(9, 5, instruction),
     offset: ite(isWide, shl(offset, bv(3, 64)), shl(offset, bv(2, 64))),
   };
 }
 
 /**
- * What an instruction of the class "load/store register" does, of one general register (Arm ARM C4.1.94): whether it is one that the core
- * carries out, loads, writes back its base, and by what offset. Not carried out: prefetches, 64-byte accesses, authenticated loads, and
- * write-back to the stack pointer.
+ * What an instruction of the class "load/store register" does, of one general register (Arm ARM C4.1.94). Not carried out: prefetches,
+ * 64-byte accesses, authenticated loads, and write-back to the stack pointer.
  */
 function single(instruction: Term): Access {
-  const bits = (high: number, low = high) => extract(high, low, instruction);
-  const are = (value: number, high: number, low = high) => eq(bits(high, low), bv(value, high - low + 1));
+  const are = bitsOf(instruction);
   const unsigned = are(1, 24);
   const other = and(not(unsigned), are(1, 21));
   const isAtomic = and(other, are(0b00, 11, 10));
@@ -108,7 +125,14 @@ function single(instruction: Term): Access {
   const writesBack = and(not(unsigned), not(other), are(1, 10));
   const done = and(or(and(isAtomic, atomic), plain), not(and(writesBack, are(0b11111, 9, 5))));
   const loads = or(isAtomic, not(are(0b00, 23, 22)));
-  return { done, loads, writesBack, offset: sext(bits(20, 12), 64) };
+  return {
+    done,
+    loads,
+    targets: [extract(4, 0, instruction)],
+    writesBack,
+    base: extract(9, 5, instruction),
+    offset: sext(extract(20, 12, instruction), 64),
+  };
 }
 
 export function hosttrapContracts({ m, registers }: Core): Contract[] {
@@ -139,6 +163,14 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
     const fields = bor(bor(bv(IL, 64), band(esr, bv(WNR, 64))), status);
     const syndrome = bor(shl(add(kind, same), bv(CLASS_SHIFT, 64)), fields);
     takesException(state, syndrome, ite(kernelAddress, far, bv(UNMAPPED, 64)));
+  };
+  /** Does to the host's registers what an access does that is carried out, if `condition`. */
+  const carryOut = (c: Clause, access: Access, condition: Term = TRUE) => {
+    const { done, loads, targets, writesBack, base, offset } = access;
+    const moved = add(hostReg(c.before, m, base), offset);
+    setHostReg(c.state, m, base, moved, and(condition, done, writesBack));
+    for (const target of targets)
+      setHostReg(c.state, m, target, bv(0, 64), and(condition, done, loads, ne(target, bv(31, 5))));
   };
   /** Whether the host goes on behind the instruction that trapped. */
   const goesOn = (c: Clause) => {
@@ -196,10 +228,9 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
       parameters: ["cpu", "instruction"],
       forms: { 0: () => m.area },
       spec(c) {
-        const { done, loads, writesBack, offset } = single(c.args[1] as Term);
-        const [rt, rn] = [extract(4, 0, c.args[1] as Term), extract(9, 5, c.args[1] as Term)];
-        setHostReg(c.state, m, rn, add(hostReg(c.before, m, rn), offset), and(done, writesBack));
-        setHostReg(c.state, m, rt, bv(0, 64), and(done, loads, ne(rt, bv(31, 5))));
+        const access = single(c.args[1] as Term);
+        const { done, loads, writesBack } = access;
+        carryOut(c, access);
         c.can("a store is done", and(done, not(loads)));
         c.can("a load with write-back is done", and(done, loads, writesBack));
         c.can("it is not done", not(done));
@@ -258,30 +289,20 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
       spec(c) {
         requireNothingHeld(c);
         const instruction = c.choose("instruction", 32, (after) => after.locals[INSTRUCTION] as Term);
-        const isClass = (value: number) => eq(extract(29, 25, instruction), bv(value, 5));
-        const [isPair, isSingle] = [isClass(0b10100), isClass(0b11100)];
+        const are = bitsOf(instruction);
+        const [isPair, isSingle] = [are(0b10100, 29, 25), are(0b11100, 29, 25)];
         const [two, one] = [pair(instruction), single(instruction)];
         const maintains = or(
           eq(extract(CM_BIT, CM_BIT, c.args[1] as Term), bv(1, 1)),
-          eq(extract(31, 5, instruction), bv(DC_ZVA >> 5, 27)),
+          are(DC_ZVA >>> 5, 31, 5),
         );
         const isDone = or(
           and(isPair, two.done),
           and(isSingle, one.done),
           and(not(isPair), not(isSingle), maintains),
         );
-        const [rt, rn, rt2] = [
-          [4, 0],
-          [9, 5],
-          [14, 10],
-        ].map(([high, low]) => extract(high as number, low as number, instruction)) as [Term, Term, Term];
-        const isX = (n: Term) => ne(n, bv(31, 5));
-        const set = (n: Term, value: Term, condition: Term) =>
-          setHostReg(c.state, m, n, value, and(isDone, condition));
-        const moved = add(hostReg(c.before, m, rn), ite(isPair, two.offset, one.offset));
-        set(rn, moved, or(and(isPair, two.writesBack), and(isSingle, one.writesBack)));
-        set(rt, bv(0, 64), and(isX(rt), or(and(isPair, two.loads), and(isSingle, one.loads))));
-        set(rt2, bv(0, 64), and(isX(rt2), isPair, two.loads));
+        carryOut(c, two, isPair);
+        carryOut(c, one, isSingle);
         c.havoc("registers", (key) => and(isDone, registers.among(key, ["elr_el2", "spsr_el2"])));
         c.ensure("the host goes on behind it", implies(isDone, goesOn(c)));
         c.can("a pair is loaded, and its base moves", and(isPair, two.done, two.loads, two.writesBack));

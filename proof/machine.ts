@@ -34,14 +34,14 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
-import { field } from "./layout.ts";
 import { bootFields, isOwnArea } from "./linear.ts";
-import { cpuArea } from "./percpu.ts";
+import { areaField } from "./percpu.ts";
 import {
   agrees,
   anySlot,
   comparedPage,
   covers,
+  cpuArea,
   ghost,
   HOST_ROOT,
   hasTableBit,
@@ -792,14 +792,12 @@ function smc(m: Machine): CallModel {
         "firmware starts a CPU only in the core, by the 64-bit call",
         implies(isCall, and(eq(id, bv(call64, 32)), eq(register(index), entry))),
       );
-    }
-    for (const [call64, index] of ENTRIES) {
       const itself = eq(register(index + 1), zext(extract(17, 12, m.area), 64));
       if (call64 !== PSCI_CPU_ON)
-        call.oblige("a CPU that is suspended comes back as itself", implies(eq(id, bv(call64, 32)), itself));
+        call.oblige("a CPU that is suspended comes back as itself", implies(isCall, itself));
     }
-    const target = extract(31, 12, cpuArea(m, extract(5, 0, register(3))));
-    const pending = word(call.state, concat(target, bv(field.cpu("bootPending"), 12)));
+    const target = cpuArea(m.layout, extract(5, 0, register(3)));
+    const pending = areaField(call.state, target, "bootPending");
     call.oblige(
       "a CPU that is started finds where it is to go on",
       implies(eq(id, bv(PSCI_CPU_ON, 32)), and(ult(register(3), bv(64, 64)), eq(pending, bv(1, 64)))),

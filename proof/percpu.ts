@@ -23,17 +23,16 @@ export function isHostReg(m: Machine, key: Term, count = 31): Term {
   return and(eq(extract(28, 5, key), extract(28, 5, hostKey(m, 0))), ult(extract(4, 0, key), bv(count, 5)));
 }
 
-/** The area of the CPU with this number (6 bits). */
-export const cpuArea = (m: Machine, index: Term): Term =>
-  concat(bv(m.layout.constant("CPU_AREAS") >> 18, 14), index, bv(0, 12));
-
 /** Whether this CPU's area says which CPU it is, so that firmware can be told which one is to come back. */
 export const knowsNumber = (state: State, m: Machine): Term =>
   eq(cpuField(state, m, "index"), zext(extract(17, 12, m.area), 64));
 
+/** A field of the CPU's area at `area`. */
+export const areaField = (state: State, area: Term, name: string): Term =>
+  word(state, concat(extract(31, 12, area), bv(field.cpu(name), 12)));
+
 /** A field of this CPU's area, and its key in linear memory. */
-export const cpuField = (state: State, m: Machine, name: string): Term =>
-  word(state, concat(extract(31, 12, m.area), bv(field.cpu(name), 12)));
+export const cpuField = (state: State, m: Machine, name: string): Term => areaField(state, m.area, name);
 export const cpuKey = (m: Machine, name: string): Term =>
   concat(extract(31, 12, m.area), bv(field.cpu(name) >> 3, 9));
 

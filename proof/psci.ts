@@ -21,11 +21,10 @@ import {
   ule,
   ult,
 } from "../microv/index.ts";
-import { field } from "./layout.ts";
 import { requireFree } from "./lock.ts";
 import { HARMLESS_PSCI } from "./machine.ts";
-import { cpuArea, cpuField, hostReg, isHostReg, knowsNumber } from "./percpu.ts";
-import { word } from "./state.ts";
+import { areaField, cpuField, hostReg, isHostReg, knowsNumber } from "./percpu.ts";
+import { cpuArea, type Machine, word } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 const LOW_HALF = 0xffff_ffffn;
@@ -52,28 +51,24 @@ const ALREADY_ON = bv(-4, 64);
 const NOT_SUPPORTED = bv(-1, 64);
 
 /** Function number of the host's call, without the bit of the 64-bit convention. */
-function functionOf(c: Clause, core: Core): Term {
-  return band(hostReg(c.before, core.m, 0), bv(LOW_HALF & ~SMCCC_64, 64));
+const functionOf = (state: State, m: Machine): Term =>
+  band(hostReg(state, m, 0), bv(LOW_HALF & ~SMCCC_64, 64));
+
+/** Argument `n` of the host's call: those of the 32-bit convention have halves of registers. */
+function argument(state: State, m: Machine, n: number): Term {
+  const [id, x] = [0, n].map((one) => hostReg(state, m, one)) as [Term, Term];
+  return ite(ne(band(id, bv(SMCCC_64, 64)), bv(0, 64)), x, band(x, bv(LOW_HALF, 64)));
 }
 
 export function psciContracts(core: Core): Contract[] {
   const { m } = core;
-  const affinity = (c: Clause) => {
-    const id = hostReg(c.before, m, 0);
-    const x1 = hostReg(c.before, m, 1);
-    return ite(ne(band(id, bv(SMCCC_64, 64)), bv(0, 64)), x1, band(x1, bv(LOW_HALF, 64)));
-  };
-  /** Argument `n` of the host's SMC: calls of the 32-bit convention have halves of registers. */
-  const argument = (n: number): Term => {
-    const [id, x] = [0, n].map((one) => hostReg(core.theory.start(), m, one)) as [Term, Term];
-    return ite(ne(band(id, bv(SMCCC_64, 64)), bv(0, 64)), x, band(x, bv(LOW_HALF, 64)));
-  };
+  /** The state in which the host made its call. */
+  const atCall = core.theory.start();
   /** Whether the CPU with this area comes up where x`entry` of the host's call says, with its context. */
   const comesUp = (state: State, area: Term, entry: Term): Term => {
-    const [one, two, three] = [1, 2, 3].map(argument) as [Term, Term, Term];
+    const [one, two, three] = [1, 2, 3].map((n) => argument(atCall, m, n)) as [Term, Term, Term];
     const isFirst = eq(entry, bv(1, 32));
-    const is = (name: string, value: Term) =>
-      eq(word(state, concat(extract(31, 12, area), bv(field.cpu(name), 12))), value);
+    const is = (name: string, value: Term) => eq(areaField(state, area, name), value);
     return and(
       is("bootEntry", ite(isFirst, one, two)),
       is("bootContext", ite(isFirst, two, three)),
@@ -111,7 +106,7 @@ export function psciContracts(core: Core): Contract[] {
         const entry = c.args[1] as Term;
         requireFree(c, "psciHeld");
         c.require("the CPU knows its number", knowsNumber(c.before, m));
-        const call = functionOf(c, core);
+        const call = functionOf(c.before, m);
         const isCall = (number: number, register: number) =>
           and(eq(call, bv(number, 64)), eq(entry, bv(register, 32)));
         c.require(
@@ -138,18 +133,21 @@ export function psciContracts(core: Core): Contract[] {
           const index = extract(5, 0, x3);
           const list = m.layout.constant("BOOT_INFO") + MPIDR_LIST;
           const affinity = word(one.state, add(bv(list, 32), concat(bv(0, 23), index, bv(0, 3))));
-          one.oblige("it is the CPU that the host names", and(eq(x1, argument(1)), eq(affinity, x1)));
+          one.oblige(
+            "it is the CPU that the host names",
+            and(eq(x1, argument(atCall, m, 1)), eq(affinity, x1)),
+          );
           one.oblige(
             "the CPU comes up where the host asked",
-            comesUp(one.state, cpuArea(m, index), bv(2, 32)),
+            comesUp(one.state, cpuArea(m.layout, index), bv(2, 32)),
           );
         },
       },
       spec(c) {
         requireFree(c, "psciHeld");
-        c.require("it is CPU_ON", eq(functionOf(c, core), bv(CPU_ON, 64)));
+        c.require("it is CPU_ON", eq(functionOf(c.before, m), bv(CPU_ON, 64)));
         firmwareAnswers(c);
-        const target = affinity(c);
+        const target = argument(c.before, m, 1);
         const isAffinity = eq(band(target, bv(MASK & ~MPIDR_AFFINITY, 64)), bv(0, 64));
         const x0 = hostReg(c.state, m, 0);
         const same = (n: number) => eq(hostReg(c.state, m, n), hostReg(c.before, m, n));
@@ -170,14 +168,14 @@ export function psciContracts(core: Core): Contract[] {
       uses: {
         // What is refused is traced, and nothing else is.
         "trace/trace": (one) => {
-          const id = extract(31, 0, hostReg(core.theory.start(), m, 0));
-          const plain = band(id, bv(~Number(SMCCC_64) >>> 0, 32));
-          const known = or(
-            ...HARMLESS_PSCI.map((n) => eq(plain, bv(0x8400_0000 + n, 32))),
-            ...RANDOM.map((n) => eq(plain, bv(n, 32))),
-            ...ARCHITECTURAL.map((n) => eq(id, bv(n, 32))),
+          const id = band(hostReg(atCall, m, 0), bv(LOW_HALF, 64));
+          const call = functionOf(atCall, m);
+          const harmless = or(
+            ...HARMLESS_PSCI.map((n) => eq(call, bv(0x8400_0000 + n, 64))),
+            ...RANDOM.map((n) => eq(call, bv(n, 64))),
+            ...ARCHITECTURAL.map((n) => eq(id, bv(n, 64))),
           );
-          one.oblige("no harmless call is refused", not(known));
+          one.oblige("no harmless call is refused", not(harmless));
         },
       },
       spec(c) {
@@ -188,10 +186,7 @@ export function psciContracts(core: Core): Contract[] {
         const standard = ule(id, bv(0x8000_ffff, 64));
         const power = (number: Term) =>
           and(uge(number, bv(0x8400_0000, 64)), ule(number, bv(0x8400_0053, 64)));
-        const isKnown = or(
-          and(uge(id, bv(0x8000_0000, 64)), standard),
-          power(band(id, bv(LOW_HALF & ~SMCCC_64, 64))),
-        );
+        const isKnown = or(and(uge(id, bv(0x8000_0000, 64)), standard), power(functionOf(c.before, m)));
         const same = (n: number) => eq(hostReg(c.state, m, n), hostReg(c.before, m, n));
         c.ensure(
           "calls of other services are not supported, and change x0 alone",

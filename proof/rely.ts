@@ -37,6 +37,7 @@ import { stays } from "./lock.ts";
 import { run, tableFacts } from "./primitives.ts";
 import {
   cpu,
+  cpuArea,
   holds,
   isMine,
   type Machine,
@@ -101,7 +102,7 @@ function seenBy(state: State): State {
 /** The machine with the onlooker's area. */
 const machineOfOnlooker = (m: Machine): Machine => ({
   ...m,
-  area: concat(bv(m.layout.constant("CPU_AREAS") >> 18, 14), onlooker, bv(0, 12)),
+  area: cpuArea(m.layout, onlooker),
 });
 
 /** No lock and no vCPU record is held by both CPUs, and no table page taken by both. */

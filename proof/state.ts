@@ -207,6 +207,10 @@ export interface Machine {
   readonly ramPages: Term;
 }
 
+/** Address of the area of CPU `index` (6 bits). */
+export const cpuArea = (layout: Layout, index: Term): Term =>
+  concat(bv(layout.constant("CPU_AREAS") >> 18, 14), index, bv(0, 12));
+
 export function machineOf(layout: Layout): Machine {
   const at = (area: string, offset: (name: string) => number) => (name: string) =>
     fixed(layout.constant(area) + offset(name));
@@ -216,7 +220,7 @@ export function machineOf(layout: Layout): Machine {
     info,
     core: at("CORE_STATE", field.core),
     profile: at("PROFILE", field.profile),
-    area: concat(bv(layout.constant("CPU_AREAS") >> 18, 14), cpu, bv(0, 12)),
+    area: cpuArea(layout, cpu),
     ramFirst: extract(47, 12, info("ramBase")),
     ramPages: extract(35, 0, info("ramPages")),
   };

@@ -24,6 +24,7 @@ import {
 import { coreWord, reset } from "./boot.ts";
 import { fpIsLoaded, hasSve } from "./fpsimd.ts";
 import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
+import { IL } from "./hosttrap.ts";
 import {
   countsAgree,
   countsFit,
@@ -252,7 +253,7 @@ export function topContracts({ m, registers }: Core): Contract[] {
           const [syndrome, far] = one.args as [Term, Term];
           one.oblige(
             "what the core does not know is undefined to the host",
-            and(eq(syndrome, bv(1n << 25n, 64)), eq(far, bv(0, 64))),
+            and(eq(syndrome, bv(IL, 64)), eq(far, bv(0, 64))),
           );
         },
       },

@@ -11,7 +11,8 @@ const x = variable("x", 8);
 
 test("a fact is given at each key at which the memory's base is read, and nowhere else", () => {
   const written = base.store(x, key(1));
-  const formula = and(eq(written.read(key(4)), key(2)), ult(written.read(x), key(3)));
+  const elsewhere = eq(Memory.arbitrary("n", 8, 8).read(key(7)), key(2));
+  const formula = and(eq(written.read(key(4)), key(2)), ult(written.read(x), key(3)), elsewhere);
   const small: EntryFact = { memory: "m", at: (at) => ult(base.read(at), key(9)) };
   const other: EntryFact = { memory: "another", at: () => assert.fail("is not read") };
   const { instances, complete } = instantiate([formula], [small, other], 1);
