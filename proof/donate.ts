@@ -46,6 +46,7 @@ import {
   holds,
   inRam,
   isAligned,
+  isCores,
   isMine,
   isNobodys,
   isPhysical,
@@ -54,6 +55,8 @@ import {
   mappedKey,
   memory,
   nothingStale,
+  OWNER_CORE,
+  OWNER_HOST,
   OWNER_RESERVED,
   ownerOf,
   page,
@@ -166,7 +169,12 @@ export function donateContracts({ m }: Core): Contract[] {
         c.require("it is RAM", and(isPhysical(pa), inRam(m, page(pa))));
         const owner = c.result(64);
         c.ensure("it is an owner", ult(owner, bv(1 << 24, 64)));
+        c.ensure(
+          "the core owns its memory and nothing else",
+          eq(isCores(m, page(pa)), eq(owner, zext(OWNER_CORE, 64))),
+        );
         c.can("it is a VM", ugt(owner, zext(OWNER_RESERVED, 64)));
+        c.can("it is the host", eq(owner, zext(OWNER_HOST, 64)));
         return owner;
       },
     },
@@ -190,6 +198,7 @@ export function donateContracts({ m }: Core): Contract[] {
         c.ensure("it says whether it is mapped", ule(result, bv(1, 32)));
         c.ensure("it is mapped where that is said", implies(done, holds(c.state, "mapped", key)));
         c.ensure("only what the host's tables can reach is mapped", implies(done, isPhysical(pa)));
+        c.ensure("nothing of the core is mapped", implies(done, not(isCores(m, page(pa)))));
         c.can("it is mapped", done);
         c.can("it is not", not(done));
         return result;

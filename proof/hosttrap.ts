@@ -8,6 +8,7 @@ import {
   type Call,
   type Clause,
   type Contract,
+  concat,
   copyState,
   eq,
   extract,
@@ -32,7 +33,7 @@ import { constants } from "./layout.ts";
 import { holdingNothing, letsGo } from "./lock.ts";
 import { hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
 import { useVmRecord } from "./records.ts";
-import { read } from "./state.ts";
+import { isCores, isPhysical, page, read } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { requireNothingHeld } from "./vm.ts";
 
@@ -356,6 +357,11 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
         c.ensure("it tries again, or goes on, or takes an abort", or(again, emulated, refused));
         c.ensureAll("only an access that is carried out changes registers", "linear", (key, now) =>
           or(emulated, eq(read(now, "linear", key), read(before, "linear", key))),
+        );
+        const target = concat(extract(55, 4, get("hpfar_el2")), bv(0, 12));
+        c.ensure(
+          "an access to the core's memory is refused",
+          implies(and(isPhysical(target), isCores(m, page(target))), refused),
         );
         c.ensure(
           "what is no translation fault is refused",

@@ -75,6 +75,11 @@ export function psciContracts(core: Core): Contract[] {
       is("bootPending", bv(1, 64)),
     );
   };
+  /** Affinity fields of CPU `index` (6 bits), as the boot tool lists them. */
+  const affinityOf = (state: State, index: Term): Term => {
+    const list = m.layout.constant("BOOT_INFO") + MPIDR_LIST;
+    return word(state, add(bv(list, 32), concat(bv(0, 23), index, bv(0, 3))));
+  };
   /** Firmware answers in the registers of the call. */
   const firmwareAnswers = (c: Clause) => c.havoc("linear", (key) => isHostReg(m, key, CALL_REGISTERS));
   return [
@@ -131,11 +136,9 @@ export function psciContracts(core: Core): Contract[] {
         smc: (one) => {
           const [x1, x3] = [1, 3].map((n) => hostReg(one.state, m, n)) as [Term, Term];
           const index = extract(5, 0, x3);
-          const list = m.layout.constant("BOOT_INFO") + MPIDR_LIST;
-          const affinity = word(one.state, add(bv(list, 32), concat(bv(0, 23), index, bv(0, 3))));
           one.oblige(
             "it is the CPU that the host names",
-            and(eq(x1, argument(atCall, m, 1)), eq(affinity, x1)),
+            and(eq(x1, argument(atCall, m, 1)), eq(affinityOf(one.state, index), x1)),
           );
           one.oblige(
             "the CPU comes up where the host asked",
@@ -156,7 +159,10 @@ export function psciContracts(core: Core): Contract[] {
           implies(not(isAffinity), and(eq(x0, INVALID_PARAMS), same(1), same(2), same(3))),
         );
         c.can("there is no such CPU", and(isAffinity, eq(x0, INVALID_PARAMS)));
-        c.can("it is being started already", eq(x0, ALREADY_ON));
+        const only = bv(0, 6);
+        const isOnly = and(eq(m.info("cpus"), bv(1, 64)), eq(affinityOf(c.before, only), target));
+        const isPending = eq(areaField(c.state, cpuArea(m.layout, only), "bootPending"), bv(1, 64));
+        c.can("it is being started already, and stays so", and(isOnly, eq(x0, ALREADY_ON), isPending));
         c.can("it starts", eq(x0, bv(0, 64)));
       },
     },

@@ -553,6 +553,8 @@ export function vmContracts(core: Core): Contract[] {
               is("kvmVa", kvmVa),
               is("state", VmState.ACTIVE),
               is("privateMemory", m.info("privateVms")),
+              // The donated pages are handed back at the end: none may be one that no address leads to.
+              ...["hypVm", "pgd"].map((name) => ne(at(name), bv(0, 64))),
               is("broken", bv(0, 64)),
               ule(bits, coreWord(before, "hostIpaBits")),
               is("vtcr", vtcrFor(bits, extract(18, 16, m.core("hostVtcr")))),
