@@ -20,6 +20,8 @@ import {
   uge,
   ule,
   ult,
+  variable,
+  zext,
 } from "../microv/index.ts";
 import { requireFree } from "./lock.ts";
 import { HARMLESS_PSCI } from "./machine.ts";
@@ -36,6 +38,10 @@ const SYSTEM_SUSPEND = 0x8400_000e;
 const CALL_REGISTERS = 18;
 /** Where the CPUs' affinities are in the boot information (kcore/bootinfo.ts). */
 const MPIDR_LIST = 0x100;
+/** The local variables of cpuOn that hold the number of a CPU, while it is looked for and once it is found, and its affinity. */
+const NEXT = 1;
+const FOUND = 2;
+const AFFINITY = 3;
 const MPIDR_AFFINITY = 0xff_00ff_ffffn;
 const MASK = (1n << 64n) - 1n;
 
@@ -75,6 +81,7 @@ export function psciContracts(core: Core): Contract[] {
       is("bootPending", bv(1, 64)),
     );
   };
+  const anyCpu = variable("any CPU", 6);
   /** Affinity fields of CPU `index` (6 bits), as the boot tool lists them. */
   const affinityOf = (state: State, index: Term): Term => {
     const list = m.layout.constant("BOOT_INFO") + MPIDR_LIST;
@@ -128,14 +135,21 @@ export function psciContracts(core: Core): Contract[] {
       forms: { 0: () => m.area },
       loops: {
         0: {
-          invariant: (now) => ({ "there are so many CPUs": ule(now.locals[1] as Term, bv(64, 32)) }),
-          variant: (now) => sub(bv(64, 32), now.locals[1] as Term),
+          invariant: (now, entry) => ({
+            "there are so many CPUs": ule(now.locals[NEXT] as Term, bv(64, 32)),
+            "none before is the one": implies(
+              ult(zext(anyCpu, 32), now.locals[NEXT] as Term),
+              ne(affinityOf(entry, anyCpu), entry.locals[AFFINITY] as Term),
+            ),
+          }),
+          variant: (now) => sub(bv(64, 32), now.locals[NEXT] as Term),
         },
       },
       uses: {
         smc: (one) => {
           const [x1, x3] = [1, 3].map((n) => hostReg(one.state, m, n)) as [Term, Term];
           const index = extract(5, 0, x3);
+          one.oblige("it is one of the CPUs", ult(x3, m.info("cpus")));
           one.oblige(
             "it is the CPU that the host names",
             and(eq(x1, argument(atCall, m, 1)), eq(affinityOf(one.state, index), x1)),
@@ -159,10 +173,23 @@ export function psciContracts(core: Core): Contract[] {
           implies(not(isAffinity), and(eq(x0, INVALID_PARAMS), same(1), same(2), same(3))),
         );
         c.can("there is no such CPU", and(isAffinity, eq(x0, INVALID_PARAMS)));
-        const only = bv(0, 6);
-        const isOnly = and(eq(m.info("cpus"), bv(1, 64)), eq(affinityOf(c.before, only), target));
-        const isPending = eq(areaField(c.state, cpuArea(m.layout, only), "bootPending"), bv(1, 64));
-        c.can("it is being started already, and stays so", and(isOnly, eq(x0, ALREADY_ON), isPending));
+        const index = c.choose("the CPU's number", 32, (after) => after.locals[FOUND] as Term);
+        const number = extract(5, 0, index);
+        const isFound = ult(zext(index, 64), m.info("cpus"));
+        // Seen under LOCK_PSCI; what others make of it afterwards is theirs.
+        const isPending = c.choose("it waits to come up", 0, (after) =>
+          eq(areaField(after, cpuArea(m.layout, number), "bootPending"), bv(1, 64)),
+        );
+        const isStarting = and(eq(x0, ALREADY_ON), same(1), same(2), same(3));
+        c.ensure(
+          "a CPU is found by its affinity",
+          implies(isFound, eq(affinityOf(c.before, number), target)),
+        );
+        c.ensure(
+          "a CPU waits to come up after a call that succeeded, or is being started",
+          implies(and(isFound, isPending), or(eq(x0, bv(0, 64)), isStarting)),
+        );
+        c.can("it is being started already, and stays so", and(isFound, isPending, isStarting));
         c.can("it starts", eq(x0, bv(0, 64)));
       },
     },

@@ -553,8 +553,8 @@ export function vmContracts(core: Core): Contract[] {
               is("kvmVa", kvmVa),
               is("state", VmState.ACTIVE),
               is("privateMemory", m.info("privateVms")),
-              // The donated pages are handed back at the end: none may be one that no address leads to.
-              ...["hypVm", "pgd"].map((name) => ne(at(name), bv(0, 64))),
+              // 0 is no translation of an address: the struct kvm and the pages that are handed back at the end are the host's own.
+              ...["kvmPa", "hypVm", "pgd"].map((name) => ne(at(name), bv(0, 64))),
               is("broken", bv(0, 64)),
               ule(bits, coreWord(before, "hostIpaBits")),
               is("vtcr", vtcrFor(bits, extract(18, 16, m.core("hostVtcr")))),
