@@ -32,7 +32,7 @@ import { coreOf } from "./theory.ts";
 import { LOCK_AXIOMS, LOCKS_BY_LEMMA, ticketLockLemmas } from "./ticketlock.ts";
 import { tlbContracts } from "./tlb.ts";
 import { TOP_AXIOMS, topContracts } from "./top.ts";
-import { traceContracts } from "./trace.ts";
+import { traceContracts, traced } from "./trace.ts";
 import { vcpuContracts } from "./vcpu.ts";
 import { vgicContracts } from "./vgic.ts";
 import { vmContracts } from "./vm.ts";
@@ -67,7 +67,7 @@ export function claimsOf(module: Module): Claims {
       ...aside(recordsContracts(core)),
       ...vmContracts(core),
       ...hostcallContracts(core),
-    ],
+    ].map(traced),
     unproved: [],
     byLemma: LOCKS_BY_LEMMA,
     lemmas: [

@@ -209,6 +209,11 @@ export function psciContracts(core: Core): Contract[] {
             ...ARCHITECTURAL.map((n) => eq(id, bv(n, 64))),
           );
           one.oblige("no harmless call is refused", not(harmless));
+          const told = [id, hostReg(atCall, m, 1), hostReg(atCall, m, 2)];
+          one.oblige(
+            "the call is traced",
+            and(...told.map((value, n) => eq(one.args[2 + n] as Term, value))),
+          );
         },
       },
       spec(c) {
