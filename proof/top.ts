@@ -186,7 +186,20 @@ function granted(m: Machine): Record<string, { memory: MemoryName; at(state: Sta
   };
 }
 
+/** SPSR_EL2: EL1 with its own stack, D, A, I and F masked (Arm ARM C5.2.20). */
+const EL1H_MASKED = 0x3c5;
+
 export function topContracts({ m, registers }: Core): Contract[] {
+  /**
+   * Whether the host starts on this CPU at `entry`, as an arm64 kernel does (Documentation/arch/arm64/booting.rst; PSCI's CPU_ON): at EL1
+   * with interrupts masked, `context` in x0 and zeroes in the other registers.
+   */
+  const starts = (state: State, entry: Term, context: Term): Term =>
+    and(
+      eq(registers.get(state, "elr_el2"), entry),
+      eq(registers.get(state, "spsr_el2"), bv(EL1H_MASKED, 64)),
+      ...Array.from({ length: 31 }, (_, n) => eq(hostReg(state, m, n), n === 0 ? context : bv(0, 64))),
+    );
   return [
     {
       // The machine has started: from here on holds what every proof takes for granted, and the host runs.
@@ -213,6 +226,7 @@ export function topContracts({ m, registers }: Core): Contract[] {
         c.ensure("the core has booted", not(eq(core("booted"), bv(0, 64))));
         c.ensure("the host's context is whole", hostRuns(state, now, registers));
         c.ensure("EL2 is as the host has it", hostControls(state, m, registers));
+        c.ensure("the host starts", starts(state, m.info("hostEntry"), m.info("hostDtb")));
         for (const one of [...invariantsOf(now, registers), ...structureOf(now)])
           c.ensureAll(`at first: ${one.name}`, one.memory, (key, after) => one.at(after, key));
         for (const [name, one] of Object.entries(granted(now)))
@@ -238,6 +252,11 @@ export function topContracts({ m, registers }: Core): Contract[] {
         c.ensure("the core has booted", not(eq(m.core("booted"), bv(0, 64))));
         c.ensure("the host's context is whole", hostRuns(state, m, registers));
         c.ensure("EL2 is as the host has it", hostControls(state, m, registers));
+        // As noted when the host asked for it: read under LOCK_PSCI.
+        const [entry, context] = ["bootEntry", "bootContext"].map((name) =>
+          c.choose(name, 64, (after) => cpuField(after, m, name)),
+        ) as [Term, Term];
+        c.ensure("the host starts where it asked", starts(state, entry, context));
         nothingElseHeld(c, m, bv(0, 10), FALSE);
         c.can("it returns", TRUE);
       },
