@@ -38,12 +38,12 @@ const SYSTEM_SUSPEND = 0x8400_000e;
 const CALL_REGISTERS = 18;
 /** Where the CPUs' affinities are in the boot information (kcore/bootinfo.ts). */
 const MPIDR_LIST = 0x100;
+const MPIDR_AFFINITY = 0xff_00ff_ffffn;
+const MASK = (1n << 64n) - 1n;
 /** The local variables of cpuOn that hold the number of a CPU, while it is looked for and once it is found, and its affinity. */
 const NEXT = 1;
 const FOUND = 2;
 const AFFINITY = 3;
-const MPIDR_AFFINITY = 0xff_00ff_ffffn;
-const MASK = (1n << 64n) - 1n;
 
 /** TRNG_VERSION, _FEATURES, _GET_UUID and _RND (Arm DEN0098). */
 const RANDOM = [0x8400_0050, 0x8400_0051, 0x8400_0052, 0x8400_0053];
@@ -181,6 +181,13 @@ export function psciContracts(core: Core): Contract[] {
           eq(areaField(after, cpuArea(m.layout, number), "bootPending"), bv(1, 64)),
         );
         const isStarting = and(eq(x0, ALREADY_ON), same(1), same(2), same(3));
+        c.ensure(
+          "a CPU that there is is found",
+          implies(
+            and(isAffinity, not(isFound), ult(zext(anyCpu, 64), m.info("cpus"))),
+            ne(affinityOf(c.before, anyCpu), target),
+          ),
+        );
         c.ensure(
           "a CPU is found by its affinity",
           implies(isFound, eq(affinityOf(c.before, number), target)),

@@ -25,6 +25,8 @@ interface Bug {
   /** The function whose proof fails, and a goal that fails. */
   readonly function: string;
   readonly goal: RegExp;
+  /** What becomes of the goal: that it fails, unless it is that something can happen. */
+  readonly status?: "vacuous";
 }
 
 const bugs: readonly Bug[] = [
@@ -189,12 +191,21 @@ const bugs: readonly Bug[] = [
     goal: /the core's memory is refused/,
   },
   {
+    bug: "the last CPU is not looked for",
+    file: "psci.ts",
+    right: "i < MAX_CPUS && i < <u32>bootInfo.cpus; i++",
+    wrong: "i < MAX_CPUS && i + 1 < <u32>bootInfo.cpus; i++",
+    function: "psci/cpuOn",
+    goal: /a CPU that there is is found/,
+  },
+  {
     bug: "a CPU that is being started is started again",
     file: "psci.ts",
     right: "if (target.bootPending != 0) {",
     wrong: "if (target.bootPending == 2) {",
     function: "psci/cpuOn",
     goal: /is being started already/,
+    status: "vacuous",
   },
   {
     bug: "the host is started without its device tree",
@@ -234,7 +245,7 @@ for (const bug of bugs) {
     });
     if (results instanceof ExecutionError) return;
     assert.ok(
-      results.some(({ status }) => status === "failed" || status === "vacuous"),
+      results.some(({ status }) => status === (bug.status ?? "failed")),
       `${bug.function} is proved all the same: ${results.map(({ name, status }) => `${name} ${status}`).join(", ")}`,
     );
   });
