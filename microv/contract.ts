@@ -16,6 +16,7 @@ import type { LinearMemory } from "./linear.ts";
 import type { Memory } from "./memory.ts";
 import type { Call, CallModel, LoopSpec, UnrolledLoop } from "./model.ts";
 import { type Func, functionNamed, type Module } from "./module.ts";
+import { presolveFor } from "./presolve.ts";
 import type { Goal, Problem } from "./prover.ts";
 import type { SourceMap } from "./sourcemap.ts";
 import { copyState, type State } from "./state.ts";
@@ -48,6 +49,8 @@ export interface Theory {
   stays?(state: State, memory: string, key: Term): Term;
   /** Ghosts that mean something only within a function's own code: what it leaves in them is not compared, and a call leaves anything. */
   readonly scratch?: readonly string[];
+  /** Memories and ghosts of which nothing is said but how a proof goes: two runs that differ in them alone do the same. */
+  readonly witnesses?: readonly string[];
   /** Specifications of the imports. */
   readonly models: Record<string, CallModel>;
   readonly linear: LinearMemory;
@@ -136,11 +139,18 @@ export interface Clause {
   choose(name: string, width: number, witness: (after: State, result: Term | undefined) => Term): Term;
   /** Leaves the memory to the function wherever `inside` holds. */
   havoc(memory: string, inside?: (key: Term) => Term): void;
+  /** The function may store ones in a memory of bits, and nothing else. */
+  grow(memory: string): void;
+  /** As `grow`, and where `condition` holds, 1 is stored at `key`: what the function is to do at least, where its doing more is no harm. */
+  include(memory: string, key: Term, condition?: Term): void;
   /** Leaves a ghost to the function. */
   havocGhost(name: string): void;
   /** The function does not return. */
   diverges(): void;
 }
+
+/** What a memory of bits holds where something is included. */
+const YES = bv(1, 1);
 
 class CallClause implements Clause {
   readonly args: readonly Term[];
@@ -149,6 +159,7 @@ class CallClause implements Clause {
   private readonly call: Call;
   private readonly fresh: { memory: string; base: string }[] = [];
   private readonly owed: EntryFact[] = [];
+  private readonly growing = new Set<string>();
   private readonly name: string;
 
   constructor(call: Call, args: readonly Term[]) {
@@ -205,6 +216,18 @@ class CallClause implements Clause {
     this.state.memories[name] = old.rewrite((key, value) => ite(inside(key), fresh.read(key), value));
   }
 
+  grow(name: string): void {
+    if (this.growing.has(name)) return;
+    this.growing.add(name);
+    const old = this.state.memories[name] as Memory;
+    this.havoc(name, (at) => ne(old.read(at), YES));
+  }
+
+  include(name: string, key: Term, condition: Term = TRUE): void {
+    this.grow(name);
+    this.state.memories[name] = (this.state.memories[name] as Memory).store(key, YES, condition);
+  }
+
   havocGhost(name: string): void {
     this.state.ghosts[name] = this.call.fresh(name, (this.state.ghosts[name] as Term).width);
   }
@@ -235,6 +258,7 @@ class ProofClause implements Clause {
   readonly entryFacts: EntryFact[] = [];
   readonly goals: Goal[] = [];
   diverged = false;
+  private readonly included: Record<string, Term[]> = {};
   private readonly outcome: Outcome | undefined;
   private readonly path: Term;
 
@@ -298,6 +322,23 @@ class ProofClause implements Clause {
     this.state.memories[name] = old.rewrite((key, value) => ite(inside(key), actual.read(key), value));
   }
 
+  grow(name: string): void {
+    if (this.included[name]) return;
+    this.included[name] = [];
+    const old = this.state.memories[name] as Memory;
+    this.havoc(name);
+    this.ensureAll(`${name} only grows`, name, (at, now) =>
+      implies(eq(old.read(at), YES), eq((now.memories[name] as Memory).read(at), YES)),
+    );
+  }
+
+  include(name: string, key: Term, condition: Term = TRUE): void {
+    this.grow(name);
+    const included = this.included[name] as Term[];
+    const actual = this.outcome?.state.memories[name];
+    included.push(actual ? holdsUnder(condition, eq(actual.read(key), YES)) : TRUE);
+  }
+
   havocGhost(name: string): void {
     const actual = this.outcome?.state.ghosts[name];
     if (actual) this.state.ghosts[name] = actual;
@@ -311,6 +352,9 @@ class ProofClause implements Clause {
   compare(returned: Term | undefined, theory: Theory): void {
     const after = this.outcome?.state;
     if (!after) return;
+    for (const [name, facts] of Object.entries(this.included))
+      for (let n = 0; n < facts.length; n += 8)
+        this.goal(`${name} has what is stated (${n >> 3})`, and(...facts.slice(n, n + 8)));
     for (const [name, expected] of Object.entries(this.state.memories)) {
       const actual = after.memories[name] as Memory;
       if (actual === expected) continue;
@@ -356,6 +400,11 @@ class ProofClause implements Clause {
 /** An arbitrary key of the memory of an invariant. */
 function anyKey(invariant: Invariant, state: State): Term {
   return variable(`any ${invariant.memory}`, (state.memories[invariant.memory] as Memory).keyWidth);
+}
+
+/** That `condition` implies `fact`, which what the condition says outright has made simpler. */
+function holdsUnder(condition: Term, fact: Term): Term {
+  return implies(condition, and(...presolveFor([condition], [fact]).formulas));
 }
 
 function shortName(name: string): string {

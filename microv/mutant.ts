@@ -1,17 +1,14 @@
 /** Judging a mutant: whether the proof notices it, and if not, whether there is anything to notice. */
 
-import { eq } from "./build.ts";
-import { parameters } from "./contract.ts";
-import { Executor, type Outcome } from "./executor.ts";
+import { areEquivalent } from "./equivalence.ts";
 import type { MutantVerdict } from "./farm.ts";
-import { DecodeError, decode, functionNamed, type Module } from "./module.ts";
-import { type Goal, prove } from "./prover.ts";
-import { type Term, variable } from "./term.ts";
+import { decode, functionNamed, type Module } from "./module.ts";
 import {
   type CheckOptions,
   type Claims,
   type ClaimsModule,
   checkFunction,
+  checkLemma,
   hosts,
   provable,
 } from "./verify.ts";
@@ -34,6 +31,7 @@ export async function judgeMutant(
   const own = provable(claims, module);
   const names = hosts(module, claims.contracts, functionNamed(module, name));
   const proofs = own.filter((contract) => names.includes(contract.function));
+  const lemma = claims.lemmas.find((one) => names.some((host) => claims.byLemma?.[host] === one.name));
   let doubt: string | undefined;
   for (const contract of proofs) {
     const verdict = await checkFunction(claims, contract, { ...options, module, stopEarly: true });
@@ -43,64 +41,14 @@ export async function judgeMutant(
     if (bad?.status !== "unknown") return { status: "killed", reason };
     doubt = reason;
   }
-  if (await isEquivalent(claims, options, module, name))
+  if (lemma) {
+    const verdict = await checkLemma(lemma, { ...options, stopEarly: true });
+    if (verdict.status !== "proved") return { status: "killed", reason: `${lemma.name}: ${verdict.reason}` };
+  }
+  if (await areEquivalent(claims, options, module, proofs))
     return { status: "equivalent", reason: "the solver proves that both do the same" };
   if (doubt !== undefined) return { status: "undecided", reason: doubt };
-  const why = proofs.length === 0 ? `${name} is not proved` : `${names.join(", ")} is proved all the same`;
+  const proved = [...proofs.map((contract) => contract.function), ...(lemma ? [lemma.name] : [])];
+  const why = proved.length === 0 ? `${name} is not proved` : `${proved.join(", ")} is proved all the same`;
   return { status: "survived", reason: why };
-}
-
-/** Whether the original and the mutated function do the same to every state, as far as the solver can tell. */
-async function isEquivalent(
-  claims: Claims,
-  options: CheckOptions,
-  mutated: Module,
-  name: string,
-): Promise<boolean> {
-  try {
-    const first = execute(claims, options.module, name);
-    const second = execute(claims, mutated, name);
-    const goals = sameOutcome(first.outcome, second.outcome);
-    const hypotheses = [...claims.theory.hypotheses, ...first.executor.facts, ...second.executor.facts];
-    const state = claims.theory.start();
-    const entryFacts = claims.theory.invariants.map((one) => ({
-      memory: one.memory,
-      at: (key: Term) => one.at(state, key),
-    }));
-    const results = await prove([{ name, hypotheses, entryFacts, goals }], { ...options, stopEarly: true });
-    return results.every(({ status }) => status === "proved");
-  } catch (error) {
-    if (error instanceof DecodeError) throw error;
-    return false;
-  }
-}
-
-function execute(
-  claims: Claims,
-  module: Module,
-  name: string,
-): { outcome: Outcome | undefined; executor: Executor } {
-  const executor = new Executor(module, { models: claims.theory.models, linear: claims.theory.linear });
-  const func = functionNamed(module, name);
-  return { outcome: executor.run(func, claims.theory.start(), parameters(func)), executor };
-}
-
-function sameOutcome(a: Outcome | undefined, b: Outcome | undefined): Goal[] {
-  if (!a || !b) throw new Error("one of them does not return");
-  const goals: Goal[] = [];
-  const same = (what: string, x: Term, y: Term): void => {
-    if (x !== y) goals.push({ name: what, path: a.state.path, goal: eq(x, y), reachable: false });
-  };
-  same("path", a.state.path, b.state.path);
-  if (a.result && b.result) same("result", a.result, b.result);
-  for (const [name, memory] of Object.entries(a.state.memories)) {
-    const other = b.state.memories[name];
-    const key = variable(`any ${name}`, memory.keyWidth);
-    if (other && other !== memory) same(name, memory.read(key), other.read(key));
-  }
-  for (const [name, ghost] of Object.entries(a.state.ghosts)) {
-    const other = b.state.ghosts[name];
-    if (other) same(name, ghost, other);
-  }
-  return goals;
 }

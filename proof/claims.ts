@@ -7,13 +7,16 @@ import type { Claims, Contract, Module } from "../microv/index.ts";
 import { COUNTING_AXIOMS, machineAxioms } from "./axioms.ts";
 import { bootContracts } from "./boot.ts";
 import { debugContracts } from "./debug.ts";
+import { speaking } from "./dialogue.ts";
 import { donateContracts } from "./donate.ts";
 import { el1Contracts } from "./el1.ts";
 import { exceptionContracts } from "./exception.ts";
+import { flushContracts } from "./flush.ts";
 import { guesttrapContracts } from "./guesttrap.ts";
 import { hostcallContracts } from "./hostcall.ts";
 import { hostmapContracts } from "./hostmap.ts";
 import { HOSTMEM_AXIOMS, hostmemContracts } from "./hostmem.ts";
+import { hosttablesContracts } from "./hosttables.ts";
 import { hosttrapContracts } from "./hosttrap.ts";
 import { RECORDS } from "./invariants.ts";
 import { lendContracts } from "./lend.ts";
@@ -51,6 +54,7 @@ export function claimsOf(module: Module): Claims {
       ...aside(hostmapContracts(core)),
       ...aside(traceContracts(core)),
       ...lendContracts(core),
+      ...hosttablesContracts(core),
       ...aside(hostmemContracts(core)),
       ...donateContracts(core),
       ...hosttrapContracts(core),
@@ -66,8 +70,11 @@ export function claimsOf(module: Module): Claims {
       ...psciContracts(core),
       ...aside(recordsContracts(core)),
       ...vmContracts(core),
+      ...flushContracts(core),
       ...hostcallContracts(core),
-    ].map(traced),
+    ]
+      .map(traced)
+      .map(speaking(module)),
     unproved: [],
     byLemma: LOCKS_BY_LEMMA,
     lemmas: [

@@ -2,13 +2,16 @@
 import {
   add,
   and,
+  bor,
   bv,
   type Call,
+  type Clause,
   type Contract,
   eq,
   implies,
   ite,
   ne,
+  not,
   or,
   type State,
   sub,
@@ -17,15 +20,20 @@ import {
   ule,
   ult,
 } from "../microv/index.ts";
-import { bringBack, canBeGuests, putAway } from "./el1.ts";
+import { heard, hears, loads, reads, tells } from "./dialogue.ts";
+import { bringBack, putAway } from "./el1.ts";
+import { vcpuField } from "./invariants.ts";
+import { vcpuIndex } from "./linear.ts";
 import type { Registers } from "./machine.ts";
 import { areaKey, cpuField, cpuKey, thisCpu } from "./percpu.ts";
 import { contextOf, requireVcpu, type Uses, useInPart, usesContext } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
-import { type Machine, read, write } from "./state.ts";
+import { ghost, isAligned, type Machine, read, setGhost, word, write } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 const REGISTERS = 16;
+/** Bytes of the registers of a kind. */
+const BANK_BYTES = 8 * REGISTERS;
 /** Kinds of registers, in the order of `HOST_DEBUG`: control and value of breakpoints, then of watchpoints. */
 const BANKS = ["bcr", "bvr", "wcr", "wvr"] as const;
 type Bank = (typeof BANKS)[number];
@@ -33,11 +41,16 @@ type Bank = (typeof BANKS)[number];
 const nameOf = (bank: Bank, n: number) => `dbg${bank}${n}_el1`;
 const numbers = Array.from({ length: REGISTERS }, (_, n) => n);
 /** Every register, with its place in this CPU's area and whether the CPU has it. */
-export function debugRegisters(state: State, m: Machine): { name: string; place: Term; exists: Term }[] {
+export function debugRegisters(
+  state: State,
+  m: Machine,
+): { name: string; bank: Bank; n: number; place: Term; exists: Term }[] {
   const last = (bank: Bank) => cpuField(state, m, bank.startsWith("b") ? "lastBreakpoint" : "lastWatchpoint");
   return BANKS.flatMap((bank, b) =>
     numbers.map((n) => ({
       name: nameOf(bank, n),
+      bank,
+      n,
       place: areaKey(m, m.layout.constant("HOST_DEBUG") + 8 * REGISTERS * b + 8 * n),
       exists: ule(bv(n, 64), last(bank)),
     })),
@@ -50,6 +63,70 @@ export function isGuestDebug(state: State, m: Machine, registers: Registers, key
     registers.among(key, ["mdccint_el1"]),
     ...debugRegisters(state, m).map(({ name, exists }) => and(exists, registers.among(key, [name]))),
   );
+}
+
+const bankOffset = (m: Machine, bank: Bank): Term =>
+  m.profile(`dbg${bank[0]?.toUpperCase()}${bank.slice(1)}`);
+
+/** Where the registers are of the guest whose vCPU's record is at `vcpu`, if the host's pointer to them leads into its context; else 0. */
+function guestsAt(state: State, m: Machine, vcpu: Term, pointer: Term): Term {
+  const offset = sub(pointer, word(state, vcpuField(m, vcpuIndex(vcpu), "hva")));
+  const size = m.profile("vcpuSize");
+  const farthest = BANKS.map((bank) => bankOffset(m, bank)).reduce(bor);
+  const end = add(offset, add(bv(4 * BANK_BYTES, 64), farthest));
+  const isThere = and(ult(offset, size), ule(end, size), isAligned(offset, 3));
+  return ite(isThere, add(contextOf(state, m, vcpu), offset), bv(0, 64));
+}
+
+/** The host's pointer to the guest's registers is read, if `condition`. The result is that. */
+function pointerRead(c: Clause, m: Machine, vcpu: Term, condition: Term = TRUE): Term {
+  const pointer = c.choose("pointer", 64, (after) => ghost(after, "named"));
+  reads(c, add(contextOf(c.before, m, vcpu), m.profile("debugPtr")), pointer, condition);
+  setGhost(c.state, "named", pointer, condition);
+  return pointer;
+}
+
+/** Each of the guest's registers, with its place in its context, and whether CPU and guest have it. */
+function guestsRegisters(state: State, m: Machine, vcpu: Term, pointer: Term) {
+  const found = guestsAt(state, m, vcpu, pointer);
+  const some = ne(found, bv(0, 64));
+  const own = {
+    name: "mdccint_el1",
+    place: add(contextOf(state, m, vcpu), m.profile("mdccintEl1")),
+    loaded: some,
+    saved: TRUE,
+  };
+  const all = debugRegisters(state, m).map(({ name, exists, bank, n }) => {
+    const place = add(add(found, bankOffset(m, bank)), bv(8 * n, 64));
+    return { name, place, loaded: and(exists, some), saved: and(exists, some) };
+  });
+  return [own, ...all];
+}
+
+/** The guest's registers are in the machine, if it has some and `condition`. */
+function guestDebugLoaded(
+  c: Clause,
+  m: Machine,
+  registers: Registers,
+  vcpu: Term,
+  pointer: Term,
+  condition: Term = TRUE,
+): void {
+  for (const { name, place, loaded } of guestsRegisters(c.before, m, vcpu, pointer))
+    loads(c, registers, name, place, and(condition, loaded));
+}
+
+/** The guest's registers, which `state` has in the machine, are in its context, if `condition`. */
+function guestDebugSaved(
+  state: State,
+  m: Machine,
+  registers: Registers,
+  vcpu: Term,
+  pointer: Term,
+  condition: Term = TRUE,
+): void {
+  for (const { name, place, saved } of guestsRegisters(state, m, vcpu, pointer))
+    tells(state, place, registers.get(state, name), and(condition, saved));
 }
 
 /** The host's registers are in this CPU's area, and the guest's in the machine, if `condition`. */
@@ -135,17 +212,26 @@ export function debugContracts({ m, registers }: Core): Contract[] {
       parameters: ["vcpu"],
       forms: { 0: vcpuForm(m) },
       uses: usesContext(m, (state, [vcpu]) => contextOf(state, m, vcpu as Term)),
+      atReturn: (state, [vcpu]) =>
+        setGhost(
+          state,
+          "named",
+          heard(state, add(contextOf(state, m, vcpu as Term), m.profile("debugPtr")), 8),
+        ),
       spec(c) {
-        const context = requireVcpu(c, m, c.args[0] as Term);
-        const found = c.result(64);
+        const vcpu = c.args[0] as Term;
+        const context = requireVcpu(c, m, vcpu);
+        const pointer = hears(c, add(context, m.profile("debugPtr")), 8);
+        setGhost(c.state, "named", pointer);
+        const found = guestsAt(c.before, m, vcpu, pointer);
         const some = ne(found, bv(0, 64));
-        const last = sub(m.profile("vcpuSize"), bv(8 * REGISTERS, 64));
+        const last = sub(m.profile("vcpuSize"), bv(BANK_BYTES, 64));
         for (const bank of BANKS) {
-          const offset = add(sub(found, context), m.profile(`dbg${bank[0]?.toUpperCase()}${bank.slice(1)}`));
+          const offset = add(sub(found, context), bankOffset(m, bank));
           c.ensure("they are in the context", implies(some, ule(offset, last)));
         }
         c.can("they are somewhere", some);
-        c.can("they are nowhere", eq(found, bv(0, 64)));
+        c.can("they are nowhere", not(some));
         return found;
       },
     },
@@ -156,14 +242,15 @@ export function debugContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
       uses,
       spec(c) {
-        requireVcpu(c, m, c.args[1] as Term);
+        const [, vcpu] = c.args as [Term, Term];
+        requireVcpu(c, m, vcpu);
         c.require("no guest's registers are loaded", eq(cpuField(c.before, m, "debugLoaded"), bv(0, 64)));
-        const loaded = c.choose("they are loaded", 0, (after) => debugIsLoaded(after, m));
-        const { before } = c;
+        const pointer = pointerRead(c, m, vcpu);
+        const loaded = ne(guestsAt(c.before, m, vcpu, pointer), bv(0, 64));
         hostDebugSaved(c.state, m, registers, loaded);
-        c.havoc("registers", (key) => and(loaded, isGuestDebug(before, m, registers, key)));
-        const names = debugRegisters(before, m).map(({ name }) => name);
-        canBeGuests(c, registers, ["mdccint_el1", ...names], loaded);
+        guestDebugLoaded(c, m, registers, vcpu, pointer);
+        c.can("they are loaded", loaded);
+        c.can("the guest has none", not(loaded));
       },
     },
     {
@@ -173,7 +260,9 @@ export function debugContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
       uses,
       spec(c) {
-        requireVcpu(c, m, c.args[1] as Term);
+        const [, vcpu] = c.args as [Term, Term];
+        requireVcpu(c, m, vcpu);
+        guestDebugSaved(c.state, m, registers, vcpu, pointerRead(c, m, vcpu));
         hostDebugLoaded(c.state, m, registers);
       },
     },

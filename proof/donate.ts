@@ -80,7 +80,7 @@ const Fill = constants("memory.ts", "Fill", 32);
 const VmState = constants("records.ts", "VmState", 64);
 
 /** Whether `ipa` is an address of the VM in `slot`. */
-function inVm(state: State, m: Machine, slot: Term, ipa: Term): Term {
+export function inVm(state: State, m: Machine, slot: Term, ipa: Term): Term {
   return eq(lshr(ipa, word(state, vmField(m, slot, "ipaBits"))), bv(0, 64));
 }
 
@@ -492,6 +492,7 @@ function donateBlock(m: Machine): Contract {
       c.require("LOCK_HOSTMAP is held", ghost(before, "hostmapHeld"));
       c.require("LOCK_POOL is not held", not(ghost(before, "poolHeld")));
       c.require("the VM's lock is held", rootLocked(before, slot));
+      c.require("the host proposes a block", ult(extract(1, 0, leaf), bv(3, 2)));
       c.require("it is a private VM", holds(before, "isPrivate", slot));
       c.require("it has lost no page", not(isBroken(before, m, slot)));
       c.require(

@@ -1,5 +1,6 @@
 /** The registers of the EL1&0 regime: an entry puts the host's away, an exit brings them back, and a guest's go to its own context. */
-import { and, bv, type Clause, type Contract, eq, or, type State, type Term, TRUE } from "../microv/index.ts";
+import { add, and, type Clause, type Contract, type State, type Term, TRUE } from "../microv/index.ts";
+import { loads, tells } from "./dialogue.ts";
 import type { Registers } from "./machine.ts";
 import { cpuField, cpuKey, type Feature, fieldOf, has, thisCpu } from "./percpu.ts";
 import { requireContext, usesContext } from "./profile.ts";
@@ -82,31 +83,20 @@ export function hostEl1Loaded(state: State, m: Machine, registers: Registers): v
   for (const { name, exists } of sharedEl1(state, m)) bringBack(state, m, registers, name, exists);
 }
 
-/**
- * States that registers can hold, after a function that loads a guest's, whatever they held before, the other way round: so each of them is
- * loaded, and none keeps a value of the host's.
- */
-export function canBeGuests(
+/** Where the context at `context` has a register: in the field of its name. */
+export const placeOf = (m: Machine, context: Term, name: string): Term =>
+  add(context, m.profile(name === "vmpidr_el2" ? "mpidrEl1" : fieldOf(name)));
+
+/** The registers have the values in the context at `context`, if `condition`. */
+export function guestEl1Loaded(
   c: Clause,
+  m: Machine,
   registers: Registers,
-  names: readonly string[],
+  context: Term,
   condition: Term = TRUE,
 ): void {
-  const turned = (name: string, from: Term, to: Term) =>
-    and(eq(registers.get(c.before, name), from), eq(registers.get(c.state, name), to));
-  const [zeros, ones] = [bv(0, 64), bv(-1, 64)];
-  c.can("zeros become ones", and(condition, ...names.map((name) => turned(name, zeros, ones))));
-  c.can("ones become zeros", and(condition, ...names.map((name) => turned(name, ones, zeros))));
-}
-
-/** Whether a register is one of those that a guest brings. */
-export function isGuestEl1(state: State, m: Machine, registers: Registers, key: Term): Term {
-  return or(
-    registers.among(key, ["vmpidr_el2"]),
-    ...SHARED.map(({ features, registers: names }) =>
-      and(has(state, m, ...features), registers.among(key, names)),
-    ),
-  );
+  for (const { name, exists } of [{ name: "vmpidr_el2", exists: TRUE }, ...sharedEl1(c.before, m)])
+    loads(c, registers, name, placeOf(m, context, name), and(condition, exists));
 }
 
 export function el1Contracts({ m, registers }: Core): Contract[] {
@@ -127,24 +117,28 @@ export function el1Contracts({ m, registers }: Core): Contract[] {
       spec: (c) => hostEl1Loaded(c.state, m, registers),
     },
     {
-      // Writes the guest's to its context, and nowhere else.
+      // Writes the guest's to its context, each to its place, and nothing else.
       function: "el1/saveGuestEl1",
       parameters: ["cpu", "context"],
       forms: { 0: thisCpu(m) },
       uses,
-      spec: (c) => requireContext(c, m, c.args[1] as Term),
+      spec(c) {
+        const [, context] = c.args as [Term, Term];
+        requireContext(c, m, context);
+        for (const { name, exists } of sharedEl1(c.before, m))
+          tells(c.state, placeOf(m, context, name), registers.get(c.before, name), exists);
+      },
     },
     {
-      // Loads the guest's, and no others.
+      // Loads the guest's from their places in its context, and no others.
       function: "el1/loadGuestEl1",
       parameters: ["cpu", "context"],
       forms: { 0: thisCpu(m) },
       uses,
       spec(c) {
-        requireContext(c, m, c.args[1] as Term);
-        const { before } = c;
-        c.havoc("registers", (key) => isGuestEl1(before, m, registers, key));
-        canBeGuests(c, registers, ["vmpidr_el2", ...sharedEl1(before, m).map(({ name }) => name)]);
+        const [, context] = c.args as [Term, Term];
+        requireContext(c, m, context);
+        guestEl1Loaded(c, m, registers, context);
       },
     },
   ];

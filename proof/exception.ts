@@ -1,5 +1,17 @@
 /** Entering and leaving exceptions, as the Arm ARM defines it (AArch64.TakeException, AArch64.ExceptionReturn, AArch32.ITAdvance). */
-import { add, bnot, bv, type Contract, concat, eq, extract, ite, or, type Term } from "../microv/index.ts";
+import {
+  add,
+  and,
+  bnot,
+  bv,
+  type Contract,
+  concat,
+  eq,
+  extract,
+  ite,
+  or,
+  type Term,
+} from "../microv/index.ts";
 
 const EL1H = bv(5, 5);
 const EL1T = bv(4, 5);
@@ -68,6 +80,13 @@ export function pstateAfter(pstate: Term): Term {
     extract(9, 0, pstate),
   );
   return ite(isAArch32(pstate), a32, a64);
+}
+
+/** Where an instruction that was skipped, reported with `esr`, ends. */
+export function pcAfter(pc: Term, pstate: Term, esr: Term): Term {
+  const isThumb = and(isAArch32(pstate), eq(one(5, pstate), bv(1, 1)));
+  const short = and(isThumb, eq(one(25, esr), bv(0, 1)));
+  return add(pc, ite(short, bv(2, 64), bv(4, 64)));
 }
 
 export function exceptionContracts(): Contract[] {

@@ -1,5 +1,6 @@
 /** Traps from a guest: what it is given, and what the host is told. */
 import {
+  add,
   and,
   bv,
   type Clause,
@@ -11,14 +12,17 @@ import {
   implies,
   ite,
   Memory,
+  ne,
   not,
+  ofBool,
   or,
   type State,
   type Term,
   ult,
   zext,
 } from "../microv/index.ts";
-import { guestFpLoaded, hasSve } from "./fpsimd.ts";
+import { tells, wasWalked, writes } from "./dialogue.ts";
+import { guestFpLoaded, hasSve, usesFpPlaces } from "./fpsimd.ts";
 import { LISTS, vcpuField } from "./invariants.ts";
 import { constants } from "./layout.ts";
 import { requireKvm } from "./lend.ts";
@@ -26,9 +30,19 @@ import { vcpuIndex, vmIndex } from "./linear.ts";
 import { letGo, lockFree, requireFree } from "./lock.ts";
 import type { Registers } from "./machine.ts";
 import { hostReg, setHostReg, thisCpu } from "./percpu.ts";
-import { contextOf, requireVcpu, usesContext } from "./profile.ts";
+import { contextOf, requireVcpu, together, type Uses, usesContext } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
-import { type Machine, nothingStale, requireNothingStale, word } from "./state.ts";
+import {
+  isAligned,
+  isPhysical,
+  type Machine,
+  nothingStale,
+  page,
+  read,
+  requireNothingStale,
+  word,
+  write,
+} from "./state.ts";
 import type { Core } from "./theory.ts";
 import { cptrWithFp, leaveGuest, requireSve, usesVcpu } from "./vcpu.ts";
 
@@ -63,6 +77,70 @@ export function syndromeFor(status: Term, esr: Term): Term {
   return ite(eq(status, fill("READ_ONLY")), ofWrite(esr), refused);
 }
 
+/** Types of faults, as FSC[5:2]. */
+const TRANSLATION = bv(1, 4);
+const PERMISSION = bv(3, 4);
+const typeOf = (esr: Term): Term => extract(5, 2, esr);
+const onWalk = (esr: Term): Term => eq(extract(7, 7, esr), bv(1, 1));
+
+/** What `fill` is told of the access with this syndrome: that it is one, whether it is a write, and whether it is a fetch. 64 bits. */
+function faultKind(esr: Term): Term {
+  const isFetch = eq(extract(31, 26, esr), kind("INSTRUCTION_ABORT_LOWER"));
+  const isMaintenance = eq(extract(8, 8, esr), bv(1, 1));
+  const stores = and(eq(extract(6, 6, esr), bv(1, 1)), not(isMaintenance));
+  // A table walk that is not permitted is one that would have set a flag in the table.
+  const writes = and(not(isFetch), ite(onWalk(esr), eq(typeOf(esr), PERMISSION), stores));
+  return zext(concat(ofBool(and(isFetch, not(onWalk(esr))), 1), ofBool(writes, 1), bv(1, 1)), 64);
+}
+
+/** Whether HPFAR_EL2 has the address of the fault (Arm ARM D24.2.63). */
+const hpfarValid = (esr: Term): Term => or(onWalk(esr), ne(typeOf(esr), PERMISSION));
+
+/** Whether `ipa` is where the guest's access went: what HPFAR_EL2 says, or where that does not, what the guest's stage 1 does. */
+function isFaultAddress(state: State, registers: Registers, ipa: Term): Term {
+  const [esr, far, hpfar] = ["esr_el2", "far_el2", "hpfar_el2"].map((name) => registers.get(state, name)) as [
+    Term,
+    Term,
+    Term,
+  ];
+  return and(
+    isAligned(ipa, 12),
+    ite(
+      hpfarValid(esr),
+      eq(ipa, concat(extract(55, 4, hpfar), bv(0, 12))),
+      and(isPhysical(ipa), wasWalked(state, far, page(ipa))),
+    ),
+  );
+}
+
+/** What a guest's abort asks of the core, as it is told to the host or to `fill`. */
+function usesFault(m: Machine, registers: Registers): Uses {
+  const esrOf = (state: State) => registers.get(state, "esr_el2");
+  const field = (state: State, vcpu: Term, name: string) => word(state, vcpuField(m, vcpuIndex(vcpu), name));
+  return {
+    "memory/fill": (call, [, vcpu]) => {
+      const [vm, ipa, fault] = call.args as [Term, Term, Term];
+      const { state } = call;
+      call.oblige("it is the guest's VM", eq(zext(vm, 64), field(state, vcpu as Term, "vm")));
+      call.oblige("it is where the guest's access went", isFaultAddress(state, registers, ipa));
+      call.oblige("it is that access", eq(fault, faultKind(esrOf(state))));
+      call.oblige(
+        "the host does not emulate a device there",
+        ne(ipa, field(state, vcpu as Term, "mmioPage")),
+      );
+    },
+    "guesttrap/syndromeFor": (call) =>
+      call.oblige("the host is told of this access", eq(call.args[1] as Term, esrOf(call.state))),
+    "guesttrap/reportFault": (call) => {
+      const [, , far, hpfar] = call.args as [Term, Term, Term, Term];
+      const { state } = call;
+      call.oblige("it is told the virtual address", eq(far, registers.get(state, "far_el2")));
+      const ipa = concat(extract(55, 4, hpfar), bv(0, 12));
+      call.oblige("it is told the address", isFaultAddress(state, registers, ipa));
+    },
+  };
+}
+
 /** Slot of the VM of the vCPU whose record is at `vcpu`. */
 const vmOf = (state: State, m: Machine, vcpu: Term): Term =>
   vmIndex(extract(31, 0, word(state, vcpuField(m, vcpuIndex(vcpu), "vm"))));
@@ -94,14 +172,33 @@ function guestSync(c: Clause, m: Machine, registers: Registers): Term {
   guestFpLoaded(c, m, registers, vcpu, usesFp);
   for (const name of ["root", "unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
   c.havoc("mapped", (key) => eq(extract(43, 36, key), vmOf(before, m, vcpu)));
-  c.havoc("linear", (key) =>
-    and(isAbort, leaves, eq(key, extract(31, 3, vcpuField(m, vcpuIndex(vcpu), "fault")))),
-  );
+  const esr = registers.get(before, "esr_el2");
+  const faultKey = extract(31, 3, vcpuField(m, vcpuIndex(vcpu), "fault"));
+  const isMissing = and(isAbort, or(eq(typeOf(esr), TRANSLATION), eq(typeOf(esr), PERMISSION)));
+  const noted = c.choose("fault", 64, (after) => read(after, "linear", faultKey));
   const code = c.choose("exit code", 64, (after) => zext(extract(1, 0, hostReg(after, m, 1)), 64));
   c.ensure(
     "the host is told that the guest trapped, or that it cannot go on",
     implies(leaves, or(eq(code, exit("TRAP")), and(isAbort, eq(code, exit("ILLEGAL"))))),
   );
+  const isTold = and(leaves, eq(code, exit("TRAP")));
+  write(state, "linear", faultKey, noted, and(isMissing, isTold));
+  const ipa = concat(extract(63, 12, noted), bv(0, 12));
+  c.ensure(
+    "the fault that the host is to resolve is noted",
+    implies(
+      and(isMissing, isTold, hpfarValid(esr)),
+      eq(ipa, concat(extract(55, 4, registers.get(before, "hpfar_el2")), bv(0, 12))),
+    ),
+  );
+  c.ensure(
+    "with the kind of access",
+    implies(and(isMissing, isTold), eq(zext(extract(11, 0, noted), 64), faultKind(esr))),
+  );
+  const at = (name: string) => add(contextOf(before, m, vcpu), m.profile(name));
+  writes(c, at("faultEsrEl2"), esr, and(isTold, not(isMissing)));
+  writes(c, at("faultFarEl2"), registers.get(before, "far_el2"), and(isTold, isAbort));
+  writes(c, at("faultHpfarEl2"), registers.get(before, "hpfar_el2"), and(isTold, isAbort, hpfarValid(esr)));
   const left = copyState(state);
   answerHost(left, m, registers, vcpu, code);
   for (const [name, memory] of Object.entries(left.memories))
@@ -145,7 +242,12 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
       parameters: ["vcpu", "esr", "far", "hpfar"],
       forms: { 0: vcpuForm(m) },
       uses: usesContext(m, (state, [vcpu]) => contextOf(state, m, vcpu as Term)),
-      spec: (c) => void requireVcpu(c, m, c.args[0] as Term),
+      spec(c) {
+        const [vcpu, ...values] = c.args as [Term, Term, Term, Term];
+        const context = requireVcpu(c, m, vcpu);
+        for (const [n, name] of ["faultEsrEl2", "faultFarEl2", "faultHpfarEl2"].entries())
+          tells(c.state, add(context, m.profile(name)), values[n] as Term);
+      },
     },
     {
       // A synchronous exception of the guest: it goes on with its FP/SIMD registers or a page more, or the host is asked.
@@ -157,7 +259,11 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
         nothingStale(state);
         lockFree("rootHeld")(state);
       },
-      uses: usesVcpu(m, registers, ([, vcpu]) => vcpu as Term),
+      uses: together(
+        usesVcpu(m, registers, ([, vcpu]) => vcpu as Term),
+        usesFpPlaces(m, ([, vcpu]) => vcpu as Term),
+        usesFault(m, registers),
+      ),
       spec: (c) => guestSync(c, m, registers),
     },
     {

@@ -23,18 +23,19 @@ import {
   TRUE,
   ule,
   ult,
+  zext,
 } from "../microv/index.ts";
+import { Forgotten, isTakenBack, obligeForgotten, obligeTakenBack, somewhere } from "./flush.ts";
 import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
-import { vcpuField } from "./invariants.ts";
+import { linked, roots, vcpuField } from "./invariants.ts";
 import { constants } from "./layout.ts";
 import { isBootField } from "./linear.ts";
-import { holdingNothing, holdRecord, letsGo } from "./lock.ts";
+import { holdingNothing, holdRecord, letsGo, requireNothingHeld } from "./lock.ts";
 import { cpuField, cpuKey, hostKey, hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
 import { useVmRecord, vcpuAt } from "./records.ts";
-import { ghost, word } from "./state.ts";
+import { ghost, page, setGhost, word } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { guestRuns, hostKeeps, hostRuns } from "./vcpu.ts";
-import { requireNothingHeld } from "./vm.ts";
 
 const exit = constants("vcpu.ts", "Exit", 64);
 const call = constants("hostcall.ts", "Call", 64);
@@ -106,13 +107,28 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
       parameters: ["cpu", "mmuVa", "start", "end"],
       forms: { 0: thisCpu(m) },
       given: holdingNothing,
+      uses: {
+        "vm/flushRange": (one, [, mmuVa, start, end]) => {
+          const [mmu, from, to] = one.args as [Term, Term, Term];
+          const progress = extract(63, 32, hostReg(one.state, m, 0));
+          const reached = add(regionOf(start as Term), concat(bv(0, 11), progress, bv(0, 21)));
+          one.oblige("it is that VM", eq(mmu, mmuVa as Term));
+          one.oblige(
+            "it goes on from where it came to",
+            eq(from, ite(eq(progress, bv(0, 32)), start as Term, reached)),
+          );
+          one.oblige("it goes on to the end", eq(to, end as Term));
+        },
+      },
       spec(c) {
+        const [, mmuVa, start, end] = c.args as [Term, Term, Term, Term];
         requireNothingHeld(c);
         letsGo(c);
-        const done = c.choose("it is done", 0, (after) =>
-          eq(registers.get(after, "elr_el2"), registers.get(c.before, "elr_el2")),
-        );
-        const progress = c.choose("progress", 32, (after) => extract(63, 32, hostReg(after, m, 0)));
+        setGhost(c.state, "sought", sub(mmuVa, m.profile("mmu")));
+        const next = c.choose("next", 64, (after) => ghost(after, "flushedTo"));
+        setGhost(c.state, "flushedTo", next);
+        const done = ule(end, next);
+        const progress = extract(52, 21, sub(next, regionOf(start)));
         setHostReg(c.state, m, 0, bv(0, 64), done);
         again(c, progress, not(done));
         c.can("it is done", done);
@@ -182,16 +198,14 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
       given: holdingNothing,
       uses: {
         ...Object.fromEntries(
-          ["npt/nptWalk", "npt/nptRoot", "memory/dropLeaf", "memory/retainEntries", "lock/acquire"].map(
-            (name) => [
-              name,
-              (one: Call) => {
-                const lock = one.args[0] as Term;
-                const slot = name === "lock/acquire" ? extract(7, 0, lock) : ghost(one.state, "root");
-                useVmRecord(one, m, slot);
-              },
-            ],
-          ),
+          ["npt/nptWalk", "npt/nptRoot", "memory/dropLeaf", "lock/acquire"].map((name) => [
+            name,
+            (one: Call) => {
+              const lock = one.args[0] as Term;
+              const slot = name === "lock/acquire" ? extract(7, 0, lock) : ghost(one.state, "root");
+              useVmRecord(one, m, slot);
+            },
+          ]),
         ),
         "vm/holdVcpu": (one) => {
           const [hva] = one.args as [Term];
@@ -201,18 +215,43 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
             or(eq(hva, named), eq(hva, sub(named, m.profile("vgicV3")))),
           );
         },
-        "vm/slotOfKvm": (one) => {
-          const named = sub(hostReg(one.state, m, 1), m.profile("mmu"));
-          one.oblige("it is the VM whose MMU the host names", eq(one.args[0] as Term, named));
+        "memory/retainEntries": (one) => {
+          useVmRecord(one, m, ghost(one.state, "root"));
+          const table = page(one.args[0] as Term);
+          one.assume(and(linked(one.state, m, table), roots(one.state, m, table)));
+        },
+        pt_read: (one) => one.assume(linked(one.state, m, page(one.args[0] as Term))),
+        "lock/release": (one) => {
+          const number = numberOf(one.state);
+          const ipa = hostReg(one.state, m, 2);
+          obligeTakenBack(one, m, (root) =>
+            and(
+              implies(eq(number, call("TLB_FLUSH_VMID")), isTakenBack(one.state, m, root, somewhere, 2)),
+              implies(
+                and(isIpaFlush(number), eq(zext(somewhere, 52), extract(63, 12, ipa))),
+                isTakenBack(one.state, m, root, somewhere, 3),
+              ),
+            ),
+          );
+          obligeForgotten(one, m, eq(number, call("FLUSH_CPU_CONTEXT")));
         },
         "hostcall/flush": (one) => {
           const [, mmu, start, end] = one.args as [Term, Term, Term, Term];
-          const [named, first, pages] = [1, 2, 3].map((n) => hostReg(one.state, m, n)) as [Term, Term, Term];
-          const isRange = eq(numberOf(one.state), call("TLB_FLUSH_VMID_RANGE"));
-          const range = and(eq(start, first), eq(end, add(first, shl(pages, bv(12, 64)))));
+          const [named, first, third] = [1, 2, 3].map((n) => hostReg(one.state, m, n)) as [Term, Term, Term];
           one.oblige("it is the VM whose MMU the host names", eq(mmu, named));
+          const isRange = eq(numberOf(one.state), call("TLB_FLUSH_VMID_RANGE"));
+          const range = and(eq(start, first), eq(end, add(first, shl(third, bv(12, 64)))));
           one.oblige("the host's range is taken back", implies(isRange, range));
-          one.oblige("a block around the host's address is taken back", or(isRange, ule(start, first)));
+          const around = (bits: number) => concat(extract(63, bits, first), bv(0, bits));
+          const block = (level: number, bits: number) =>
+            implies(
+              eq(third, bv(level, 64)),
+              and(eq(start, around(bits)), eq(end, add(around(bits), bv(1 << bits, 64)))),
+            );
+          one.oblige(
+            "a block around the host's address is taken back",
+            or(isRange, and(or(eq(third, bv(1, 64)), eq(third, bv(2, 64))), block(1, 30), block(2, 21))),
+          );
         },
       },
       spec(c) {
@@ -245,6 +284,22 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
         const isHold = or(is("VGIC_SAVE_VMCR_APRS"), is("VGIC_RESTORE_VMCR_APRS"));
         c.havoc("linear", (key) => and(isHold, eq(key, cpuKey(m, "lastVcpu"))));
 
+        const sought = sub(x(c, 1), m.profile("mmu"));
+        const isFlush = or(
+          isIpaFlush(number),
+          ...["TLB_FLUSH_VMID", "TLB_FLUSH_VMID_RANGE", "FLUSH_CPU_CONTEXT"].map(is),
+        );
+        c.havocGhost("sought");
+        c.ensure(
+          "the VM is found whose MMU the host names",
+          implies(isFlush, eq(ghost(state, "sought"), sought)),
+        );
+        c.havocGhost("forgot");
+        c.ensure(
+          "a new generation of VMIDs finds nothing",
+          implies(is("FLUSH_VM_CONTEXT"), eq(ghost(state, "forgot"), Forgotten.EVERYTHING)),
+        );
+
         const known = ule(number, call("TEARDOWN_VM"));
         const stub = and(not(known), ult(id, bv(STUB_CALLS, 64)));
         const isReset = or(eq(id, bv(0, 64)), eq(id, bv(2, 64)));
@@ -268,6 +323,10 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
   ];
 }
 
+/** The region of 2 MiB that an address lies in. */
+const regionOf = (address: Term): Term => concat(extract(63, 21, address), bv(0, 21));
+const isIpaFlush = (number: Term): Term =>
+  or(...["TLB_FLUSH_VMID_IPA", "TLB_FLUSH_VMID_IPA_NSH"].map((name) => eq(number, call(name))));
 const STUB_CALLS = 8;
 const STUB_ERROR = 0xbadca11;
 /** Calls that take steps. */

@@ -26,6 +26,7 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
+import { finds } from "./dialogue.ts";
 import { countsAgree, countsFit, heldIsPinned } from "./invariants.ts";
 import { lockFree, pagesOf, requireFree, touches } from "./lock.ts";
 import {
@@ -37,6 +38,7 @@ import {
   nothingStale,
   OWNER_HOST,
   ownerOf,
+  page,
   pageAt,
   read,
   requireNothingStale,
@@ -111,6 +113,9 @@ const counted =
 
 const sameOffset = (a: Term, b: Term): Term => eq(extract(11, 0, a), extract(11, 0, b));
 
+/** Number of pages that `size` bytes at `pa` touch, 64 bits. */
+const pagesIn = (pa: Term, size: Term): Term => zext(pagesOf(pa, size), 64);
+
 /** Starts a proof where LOCK_S2PAGE may be taken and no invalidation is under way. */
 function mayPin(state: State): void {
   nothingStale(state);
@@ -135,6 +140,7 @@ export function hostmemContracts({ m }: Core): Contract[] {
         const [va] = c.args as [Term];
         const found = c.result(64);
         const some = ne(found, bv(0, 64));
+        finds(c, va, page(found));
         c.ensure("it is a physical address", isPhysical(found));
         c.ensure("it has the offset in its page", implies(some, sameOffset(found, va)));
         c.can("there is one", some);
@@ -152,6 +158,11 @@ export function hostmemContracts({ m }: Core): Contract[] {
         const found = c.result(64);
         const some = ne(found, bv(0, 64));
         const last = sub(add(found, size), bv(1, 64));
+        for (let n = 0; n < MAX_PIN_PAGES; n++) {
+          const offset = bv(n, 36);
+          const at = add(va, bv(n << 12, 64));
+          finds(c, at, add(page(found), offset), and(some, ult(offset, pagesOf(found, size))));
+        }
         c.ensure("all of it is physical memory", and(isPhysical(found), implies(some, isPhysical(last))));
         c.ensure("it has the offset in its page", implies(some, sameOffset(found, va)));
         c.ensure("it may be pinned", implies(some, ule(pagesOf(found, size), bv(MAX_PIN_PAGES, 36))));
@@ -166,6 +177,13 @@ export function hostmemContracts({ m }: Core): Contract[] {
       parameters: ["pa", "size"],
       given: mayPin,
       ghost: { s2page_write: countPin(bv(1, 40)) },
+      uses: {
+        "lock/release": (call, [pa, size]) => {
+          const [count, , mine] = call.state.locals as Term[];
+          const all = ite(ne(mine as Term, bv(0, 32)), pagesIn(pa as Term, size as Term), bv(0, 64));
+          call.oblige("every page is counted, or none", eq(count as Term, all));
+        },
+      },
       loops: {
         0: {
           ...overPages(1),
@@ -253,11 +271,19 @@ export function hostmemContracts({ m }: Core): Contract[] {
         },
         s2page_write: countPin(bv(-1, 40)),
       },
+      uses: {
+        "lock/release": (call, [pa, size]) => {
+          call.assume(conserved(call.state, m, pa as Term, size as Term, bv(0, 36)));
+          const pages = pagesIn(pa as Term, size as Term);
+          call.oblige("every page is counted down", eq(local(call.state, 0), pages));
+        },
+      },
       loops: {
         0: {
           ...overPages(0),
           invariant: (now) => ({
             "there are no more than can be": ule(local(now, 0), bv(MAX_PIN_PAGES, 64)),
+            "there are no more than the range has": ule(local(now, 0), local(now, 1)),
             "the first page is RAM": or(eq(local(now, 0), bv(0, 64)), inTable(m, local(now, 2))),
           }),
           everywhere: (head, entry) => {
@@ -277,6 +303,16 @@ export function hostmemContracts({ m }: Core): Contract[] {
                       eq(read(now, "pins", index), read(entry, "pins", index)),
                     ),
                   ),
+              },
+              "the others are, once": {
+                memory: "pins",
+                at: (index) => {
+                  const less = sub(read(entry, "pins", index), bv(1, 40));
+                  return implies(
+                    among(index, local(now, 2), local(now, 0)),
+                    eq(read(now, "pins", index), less),
+                  );
+                },
               },
               "counts agree": { memory: "owner", at: (index) => countsAgree(now, m, index) },
               "counts fit": { memory: "pins", at: (index) => countsFit(now, index) },

@@ -30,12 +30,11 @@ import { useOwner } from "./donate.ts";
 import { exceptionPstate, fromUser, isAArch32, pstateAfter, syncVector } from "./exception.ts";
 import { classOf } from "./guesttrap.ts";
 import { constants } from "./layout.ts";
-import { holdingNothing, letsGo } from "./lock.ts";
+import { holdingNothing, letsGo, requireNothingHeld } from "./lock.ts";
 import { hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
 import { useVmRecord } from "./records.ts";
 import { isCores, isPhysical, page, read } from "./state.ts";
 import type { Core } from "./theory.ts";
-import { requireNothingHeld } from "./vm.ts";
 
 const exceptionClass = constants("guesttrap.ts", "Class", 64);
 

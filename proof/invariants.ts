@@ -270,7 +270,7 @@ function aligned(state: State, table: Term): Term {
 }
 
 /** Both pages of a root belong to its tree, at its start, for good. */
-function roots(state: State, m: Machine, table: Term): Term {
+export function roots(state: State, m: Machine, table: Term): Term {
   const isRoot = isAnyRoot(m, table);
   const root = extract(8, 1, table);
   const second = extract(0, 0, table);

@@ -44,6 +44,7 @@ export const field = {
   vcpu: offsets("records.ts", "Vcpu"),
   cpu: offsets("percpu.ts", "Cpu"),
   profile: offsets("profile.ts", "Profile"),
+  panicRecord: offsets("trace.ts", "PanicRecord"),
 };
 
 /** Names of fields, in order. */

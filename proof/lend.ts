@@ -32,7 +32,6 @@ import {
 } from "../microv/index.ts";
 import { countsAgree, countsFit, leafLives, linked, rootLevel, vmField, vmStays } from "./invariants.ts";
 import { vmIndex } from "./linear.ts";
-import { hostAccess } from "./machine.ts";
 import { inRange, settled, slotKey } from "./pgtable.ts";
 import { reaches } from "./profile.ts";
 import {
@@ -457,51 +456,6 @@ export function requireKvm(c: Clause, m: Machine, root: Term): void {
   );
 }
 
-function proposal(m: Machine): Contract {
-  return {
-    // The leaf that the host's tables propose for `ipa`, with its level in the two low bits, or 0: any value the host likes.
-    function: "memory/proposal",
-    parameters: ["vm", "ipa"],
-    forms: { 0: vmForm(m) },
-    loops: {
-      0: {
-        invariant: (now) => ({
-          "the level is one of a tree's": ule(now.locals[0] as Term, bv(3, 32)),
-          "the slot is an entry": isAligned(now.locals[2] as Term, 3),
-        }),
-        variant: (now) => sub(bv(4, 32), now.locals[0] as Term),
-      },
-    },
-    atReturn: (state, [vm, ipa], leaf) =>
-      write(state, "proposed", mappedKey(vmIndex(vm as Term), page(ipa as Term)), leaf as Term),
-    spec(c) {
-      const [vm, ipa] = c.args as [Term, Term];
-      const { before } = c;
-      const root = theVm(c, m, vm);
-      const kvm = word(before, vmField(m, root, "kvmPa"));
-      c.require("LOCK_S2PAGE is held", ghost(before, "s2pageHeld"));
-      for (const name of ["mmuVtcr", "mmuPgdPhys"])
-        hostAccess(
-          { state: before, oblige: (what, fact) => c.require(what, fact) },
-          m,
-          add(kvm, m.profile(name)),
-          8,
-        );
-      const leaf = c.result(64);
-      write(c.state, "proposed", mappedKey(root, page(ipa)), leaf);
-      const level = narrow(leaf);
-      const same = (bits: number) => eq(extract(bits - 1, 12, leaf), extract(bits - 1, 12, ipa));
-      const some = ne(leaf, bv(0, 64));
-      c.ensure("the page is the one in its block", implies(and(some, eq(level, bv(2, 2))), same(21)));
-      c.ensure("the page is the one in its large block", implies(and(some, eq(level, bv(1, 2))), same(30)));
-      c.can("a page is proposed", and(some, eq(level, bv(3, 2))));
-      c.can("a block is proposed", and(some, eq(level, bv(2, 2))));
-      c.can("nothing is proposed", not(some));
-      return leaf;
-    },
-  };
-}
-
 /** Whether a table page is part of the tree of `root`. */
 const isOf = (state: State, root: Term, table: Term): Term => eq(read(state, "use", table), tree(root));
 const tableOf = (key: Term): Term => extract(44, 9, key);
@@ -673,6 +627,10 @@ function lends(c: Clause, m: Machine, level: number): Term {
   c.require("LOCK_POOL is not held", not(ghost(c.before, "poolHeld")));
   requireCounts(c, m);
   requireSettled(c, root, page(ipa));
+  c.require(
+    "a block is lent only if the host proposes one",
+    or(eq(bv(level, 2), bv(3, 2)), ult(extract(1, 0, leaf), bv(3, 2))),
+  );
   const status = c.result(32);
   treeChanges(c, m, root, true);
   countsChange(c, m);
@@ -756,6 +714,13 @@ function lendPage(m: Machine): Contract {
   };
 }
 
+/** Whether the leaf `leaf` of the host's tables allows an access, given as FAULT_* bits: a write, a fetch, or else a read (Arm ARM D8.4). */
+function allows(leaf: Term, fault: Term): Term {
+  const bit = (n: number, of: Term) => eq(extract(n, n, of), bv(1, 1));
+  const [mayRead, mayWrite, neverExecutes] = [6, 7, 54].map((n) => bit(n, leaf)) as [Term, Term, Term];
+  return ite(bit(1, fault), mayWrite, ite(bit(2, fault), not(neverExecutes), mayRead));
+}
+
 function lend(m: Machine): Contract {
   return {
     // Takes the host's proposal for an ordinary VM: it is mapped, or the host must decide, or the VM must not have it.
@@ -764,8 +729,8 @@ function lend(m: Machine): Contract {
     forms: { 0: vmForm(m) },
     given: givenVm(m, "lend", { ordinary: true, free: ["s2pageHeld", "poolHeld"] }),
     spec(c) {
-      const [vm, ipa] = c.args as [Term, Term, Term];
-      const { before } = c;
+      const [vm, ipa, fault] = c.args as [Term, Term, Term];
+      const { before, state } = c;
       const root = theTree(c, m, vm, ipa);
       requireNothingStale(c);
       requireOrdinary(c, m, root);
@@ -776,15 +741,21 @@ function lend(m: Machine): Contract {
       treeChanges(c, m, root, true);
       staleMeanwhile(c);
       const is = (code: number) => eq(status, bv(code, 32));
-      const level = extract(4, 3, status);
+      const at = mappedKey(root, page(ipa));
+      c.havoc("proposed", (key) => eq(key, at));
+      const leaf = read(state, "proposed", at);
+      const some = ne(leaf, bv(0, 64));
+      const level = extract(1, 0, leaf);
       const denied = eq(status, concat(bv(0, 27), level, bv(Fill.DENIED, 3)));
+      c.ensure("what the host's tables forbid is denied", eq(denied, and(some, not(allows(leaf, fault)))));
+      c.ensure("where they propose nothing, the host must decide", eq(is(Fill.ABSENT), not(some)));
       c.ensure("it says what became of it", or(is(Fill.MAPPED), is(Fill.ABSENT), is(Fill.REFUSED), denied));
       c.can("it is mapped", is(Fill.MAPPED));
       const leaves = [2, 3].map((level) => {
-        const { table, entry } = entryFor(c.state, root, level, page(ipa));
-        return and(isOf(c.state, root, table), isValidLeaf(entry, bv(level, 2)));
+        const { table, entry } = entryFor(state, root, level, page(ipa));
+        return and(isOf(state, root, table), asProposed(m, entry, leaf, level));
       });
-      c.ensure("what is mapped has a leaf", implies(is(Fill.MAPPED), or(...leaves)));
+      c.ensure("what is mapped is what was proposed", implies(is(Fill.MAPPED), or(...leaves)));
       c.can("the host must decide", is(Fill.ABSENT));
       c.can("it is refused", is(Fill.REFUSED));
       for (const n of [1, 2, 3])
@@ -922,7 +893,6 @@ export function lendContracts({ m }: Core): Contract[] {
     dropLeaf(m),
     emptyTable(m),
     retainEntries(),
-    proposal(m),
     settle(m),
     lendBlock(m),
     lendPage(m),

@@ -456,6 +456,15 @@ export function holdingNothing(state: State): void {
   }
 }
 
+/** Demands a state as `holdingNothing` makes it. */
+export function requireNothingHeld(c: Clause): void {
+  requireFree(c, "psciHeld");
+  requireNothingStale(c);
+  for (const name of ["vcpuHeld", "vmHeld", "accessible"] as const)
+    c.requireAll(`no ${name} record or page is held`, name, (key) => not(holds(c.before, name, key)));
+  c.requireAll("no pin floats", "floating", (key) => eq(read(c.before, "floating", key), bv(0, 8)));
+}
+
 /** What words about roots and invalidation say once a function has let go of every root and no invalidation is under way: nothing. */
 export function letsGo(c: Clause): void {
   for (const name of ["root", "staleLevel", "staleTable", "unordered"] as const) c.havocGhost(name);

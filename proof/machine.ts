@@ -34,6 +34,7 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
+import { sees, tells, walks } from "./dialogue.ts";
 import { bootFields, isOwnArea } from "./linear.ts";
 import { areaField } from "./percpu.ts";
 import {
@@ -582,14 +583,16 @@ function hostRead(m: Machine, bytes: number): CallModel {
     const [pa] = call.args as [Term];
     hostAccess(call, m, pa, bytes);
     const value = call.fresh("host memory", bytes * 8);
+    sees(call.state, pa, value);
     return zext(value, bytes === 8 ? 64 : 32);
   };
 }
 
 function hostWrite(m: Machine, bytes: number): CallModel {
   return (call) => {
-    const [pa] = call.args as [Term];
+    const [pa, value] = call.args as [Term, Term];
     hostAccess(call, m, pa, bytes);
+    tells(call.state, pa, extract(bytes * 8 - 1, 0, value));
   };
 }
 
@@ -607,7 +610,12 @@ function ownRange(call: Call, m: Machine, start: Term, bytes: number): (key: Ter
       isOwnArea(m, extract(31, 0, end)),
     ),
   );
-  const inside = (key: Term) => ult(sub(key, extract(31, 3, start)), bv(Math.ceil(bytes / 8), 29));
+  const from = extract(11, 3, start);
+  const inside = (key: Term) =>
+    and(
+      eq(extract(28, 9, key), extract(31, 12, m.area)),
+      ult(sub(extract(8, 0, key), from), bv(Math.ceil(bytes / 8), 9)),
+    );
   call.oblige(
     "registers are kept apart from the fields of a CPU's start",
     not(or(...bootFields(m).map((at) => inside(extract(31, 3, at))))),
@@ -622,6 +630,8 @@ function hostReadFrame(m: Machine): CallModel {
     const inside = ownRange(call, m, frame, FRAME_BYTES);
     const fresh = call.freshMemory("frame", 29, 64);
     rewrite(call.state, "linear", inside, (key) => fresh.read(key));
+    for (let at = 0; at < FRAME_BYTES; at += 8)
+      sees(call.state, add(pa, bv(at, 64)), word(call.state, add(frame, bv(at, 32))));
   };
 }
 
@@ -630,6 +640,8 @@ function hostWriteFrame(m: Machine): CallModel {
     const [pa, frame] = call.args as [Term, Term];
     hostAccess(call, m, pa, FRAME_BYTES);
     ownRange(call, m, frame, FRAME_BYTES);
+    for (let at = 0; at < FRAME_BYTES; at += 8)
+      tells(call.state, add(pa, bv(at, 64)), word(call.state, add(frame, bv(at, 32))));
   };
 }
 
@@ -734,10 +746,15 @@ function invalidate(
   return (registers) => (call) => {
     const { state, args } = call;
     if (hits !== everything) inForce(call);
+    else setGhost(state, "forgetting", bv(1 << 8, 10));
     const hit = and(eq(ghost(state, "stale"), from), hits(state, registers, args[0]));
     setGhost(state, "stale", to, hit);
   };
 }
+
+/** Instructions are forgotten, beside what is being forgotten already. */
+const forgetInstructions: CallModel = ({ state }) =>
+  setGhost(state, "forgetting", concat(ONE, extract(8, 0, ghost(state, "forgetting"))));
 
 /** Demands that a TLB operation acts on the VMID that VTTBR_EL2 holds (Arm ARM D8.14: a write takes effect after an ISB). */
 const inForce: CallModel = ({ state, oblige }) =>
@@ -901,33 +918,60 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
     host_write_frame: hostWriteFrame(m),
     fp_save: saveFp,
     fp_load: loadFp,
-    fp_save_host: (call) => hostAccess(call, m, call.args[0] as Term, FP_BYTES),
-    fp_load_host: (call) => {
-      hostAccess(call, m, call.args[0] as Term, FP_BYTES);
-      registers.set(call.state, "fp", call.fresh("guest fp", 64));
+    fp_save_host: (call) => {
+      const [image] = call.args as [Term];
+      hostAccess(call, m, image, FP_BYTES);
+      tells(call.state, image, registers.get(call.state, "fp"));
     },
-    sve_save_host: (call) => sveAccess(call, m, registers),
+    fp_load_host: (call) => {
+      const [image] = call.args as [Term];
+      hostAccess(call, m, image, FP_BYTES);
+      registers.set(call.state, "fp", call.fresh("guest fp", 64));
+      sees(call.state, image, registers.get(call.state, "fp"));
+    },
+    sve_save_host: (call) => {
+      sveAccess(call, m, registers);
+      tells(call.state, call.args[0] as Term, registers.get(call.state, "fp"));
+    },
     sve_load_host: (call) => {
       sveAccess(call, m, registers);
       registers.set(call.state, "fp", call.fresh("guest fp", 64));
+      sees(call.state, call.args[0] as Term, registers.get(call.state, "fp"));
     },
     isb: ({ state }) => setGhost(state, "unsynchronized", FALSE),
-    dsb_nsh: NOTHING,
-    dsb_ish: barrier(
-      [
-        [Stale.WRITTEN, Stale.VISIBLE],
-        [Stale.STAGE2, Stale.STAGE2_DONE],
-        [Stale.ALL, Stale.NO],
-      ],
-      true,
-    ),
+    dsb_nsh: ({ state }) => {
+      const asked = ghost(state, "forgetting");
+      setGhost(state, "forgot", asked, eq(extract(8, 8, asked), ZERO));
+    },
+    dsb_ish: (call) => {
+      const { state } = call;
+      barrier(
+        [
+          [Stale.WRITTEN, Stale.VISIBLE],
+          [Stale.STAGE2, Stale.STAGE2_DONE],
+          [Stale.ALL, Stale.NO],
+        ],
+        true,
+      )(call);
+      setGhost(state, "forgot", ghost(state, "forgetting"));
+    },
     dsb_ishst: barrier([[Stale.WRITTEN, Stale.VISIBLE]], true),
-    tlbi_vmalle1: inForce,
-    ic_iallu: NOTHING,
-    ic_ialluis: NOTHING,
+    tlbi_vmalle1: (call) => {
+      inForce(call);
+      const { state } = call;
+      const instructions = extract(9, 9, ghost(state, "forgetting"));
+      const vmid = vmidOf(registers.get(state, "vttbr_el2"));
+      setGhost(state, "forgetting", concat(instructions, ZERO, vmid));
+    },
+    ic_iallu: forgetInstructions,
+    ic_ialluis: forgetInstructions,
     psb_csync: NOTHING,
     tsb_csync: NOTHING,
-    at_s1e1r: (call) => registers.set(call.state, "par_el1", call.fresh("PAR_EL1", 64)),
+    at_s1e1r: (call) => {
+      const par = call.fresh("PAR_EL1", 64);
+      registers.set(call.state, "par_el1", par);
+      walks(call.state, call.args[0] as Term, ite(eq(extract(0, 0, par), ONE), bv(0, 36), page(par)));
+    },
     smc: smc(m),
     halt: ({ state }) => {
       state.path = FALSE;

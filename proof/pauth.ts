@@ -1,6 +1,7 @@
 /** Pointer authentication keys: the host's wait in this CPU's area while a guest's are in the machine. */
 import { type Contract, type State, type Term, TRUE } from "../microv/index.ts";
-import { canBeGuests } from "./el1.ts";
+import { loads, tells } from "./dialogue.ts";
+import { placeOf } from "./el1.ts";
 import type { Registers } from "./machine.ts";
 import { areaKey, thisCpu } from "./percpu.ts";
 import { requireContext, usesContext } from "./profile.ts";
@@ -38,10 +39,10 @@ export function pauthContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m) },
       uses,
       spec(c) {
-        requireContext(c, m, c.args[1] as Term);
+        const [, context] = c.args as [Term, Term];
+        requireContext(c, m, context);
         hostKeysSaved(c.state, m, registers);
-        c.havoc("registers", (key) => registers.among(key, KEYS));
-        canBeGuests(c, registers, KEYS);
+        for (const key of KEYS) loads(c, registers, key, placeOf(m, context, key));
       },
     },
     {
@@ -51,7 +52,9 @@ export function pauthContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m) },
       uses,
       spec(c) {
-        requireContext(c, m, c.args[1] as Term);
+        const [, context] = c.args as [Term, Term];
+        requireContext(c, m, context);
+        for (const key of KEYS) tells(c.state, placeOf(m, context, key), registers.get(c.before, key));
         hostKeysLoaded(c.state, m, registers);
       },
     },

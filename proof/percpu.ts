@@ -51,6 +51,9 @@ export function isGuestReg(m: Machine, key: Term): Term {
   return and(eq(extract(28, 5, key), extract(28, 5, frame)), ult(extract(4, 0, key), bv(31, 5)));
 }
 
+/** Linear address of register xn of the guest. */
+export const guestReg = (m: Machine, n: number): Term => inArea(m, m.layout.constant("GUEST_FRAME") + 8 * n);
+
 /** The form of a parameter that is this CPU's area. */
 export const thisCpu = (m: Machine) => () => m.area;
 

@@ -129,6 +129,17 @@ const liesIn = (start: Term, size: Term, pa: Term, bytes: Term): Term =>
 /** Uses of lemmas, by the primitive before which they are used. */
 export type Uses = NonNullable<Contract["uses"]>;
 
+/** Both uses of each call. */
+export function together(...all: readonly Uses[]): Uses {
+  const names = new Set(all.flatMap(Object.keys));
+  return Object.fromEntries(
+    [...names].map((name) => [
+      name,
+      (call: Call, args: readonly Term[]) => all.flatMap((uses) => uses[name]?.(call, args) ?? []),
+    ]),
+  );
+}
+
 /** Of what is held in place every byte may be accessed: the lemma `inPlace`, used of `bytes` bytes at `pa`. */
 export function useInPlace(call: Call, m: Machine, start: Term, size: Term, pa: Term, bytes: Term): Term[] {
   return useInPart(call, m, start, size, start, size, pa, bytes);

@@ -84,6 +84,15 @@ const MEMORIES = {
   atRank: [36, 36],
   /** FP/SIMD images in linear memory, by address: which register file they hold. */
   images: [32, 64],
+  /** What a walk of the host's tables has read: see hosttables.ts. */
+  trail: [3, 64],
+  /** What this CPU has read from host memory, and what it has written there: physical address and value. See dialogue.ts. */
+  seen: [128, 1],
+  told: [128, 1],
+  /** What stage 1 gave for a page of virtual addresses: page numbers, of 52 and 36 bits, the second 0 where it gave none. See dialogue.ts. */
+  walked: [88, 1],
+  /** What was read last there: by physical address and logarithm of the number of bytes. For a function's own code alone. */
+  heard: [66, 64],
 } as const;
 
 export type MemoryName = keyof typeof MEMORIES;
@@ -98,6 +107,16 @@ const GHOSTS = {
   s2pageHeld: 0,
   poolHeld: 0,
   psciHeld: 0,
+  /** What the host named last: its pointer to a guest's debug registers, or the slot of a VM. See dialogue.ts. */
+  named: 64,
+  /** Address of the struct kvm that was sought last, and where `flushRange` last came to. */
+  sought: 64,
+  flushedTo: 64,
+  /** What TLBs and instruction caches are made to forget, and what of that a barrier has waited for: see `Forgotten` in flush.ts. */
+  forgetting: 10,
+  forgot: 10,
+  /** The context in which `adjustPc` was last done with. */
+  adjusted: 64,
   /** The TLB entry of `tlbRoot` and `tlbPage`: see `Stale`. */
   stale: 3,
   /** Level of the entry that went stale; whether more than one leaf did. */

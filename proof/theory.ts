@@ -34,6 +34,7 @@ export function coreOf(module: Module): Core {
       linear: new GuardedMemory(m),
       stays: stays(m),
       scratch: ["unsynchronized"],
+      witnesses: ["heard", "trail"],
     },
   };
 }

@@ -5,6 +5,7 @@
 import {
   and,
   bv,
+  type Call,
   type Clause,
   type Contract,
   copyState,
@@ -46,7 +47,7 @@ import { vcpuIndex, vmIndex } from "./linear.ts";
 import { heldPage, holdingNothing } from "./lock.ts";
 import type { Registers } from "./machine.ts";
 import { cpuField, cpuKey, cpuNumber, has, hostReg } from "./percpu.ts";
-import { profileField } from "./profile.ts";
+import { profileField, type Uses } from "./profile.ts";
 import { vcpuAt } from "./records.ts";
 import {
   coreFacts,
@@ -189,6 +190,34 @@ function granted(m: Machine): Record<string, { memory: MemoryName; at(state: Sta
 /** SPSR_EL2: EL1 with its own stack, D, A, I and F masked (Arm ARM C5.2.20). */
 const EL1H_MASKED = 0x3c5;
 
+/** Which function deals with which exceptions of the host's, by ESR_EL2.EC (Arm ARM D24.2.40): `inject` with all others. */
+const HANDLED = {
+  "hostcall/hostCall": [0x16],
+  "psci/hostSmc": [0x17],
+  "hosttrap/hostAbort": [0x20, 0x24],
+} as const;
+
+/** What is dealt with is what happened. */
+function usesHandlers(registers: Registers): Uses {
+  const isOf = (state: State, classes: readonly number[]) =>
+    or(...classes.map((n) => eq(extract(31, 26, registers.get(state, "esr_el2")), bv(n, 6))));
+  const handlers = Object.entries(HANDLED).map(([name, classes]) => [
+    name,
+    ({ state, oblige }: Call) => oblige("it is dealt with what happened", isOf(state, classes)),
+  ]);
+  return {
+    ...Object.fromEntries(handlers),
+    "hosttrap/inject": ({ state, args, oblige }) => {
+      const [syndrome, far] = args as [Term, Term];
+      oblige(
+        "what the core does not know is undefined to the host",
+        and(eq(syndrome, bv(IL, 64)), eq(far, bv(0, 64))),
+      );
+      oblige("it is what the core does not know", not(isOf(state, Object.values(HANDLED).flat())));
+    },
+  };
+}
+
 export function topContracts({ m, registers }: Core): Contract[] {
   /**
    * Whether the host starts on this CPU at `entry`, as an arm64 kernel does (Documentation/arch/arm64/booting.rst; PSCI's CPU_ON): at EL1
@@ -267,15 +296,7 @@ export function topContracts({ m, registers }: Core): Contract[] {
       parameters: ["index"],
       forms: { 0: () => cpuNumber },
       given: holdingNothing,
-      uses: {
-        "hosttrap/inject": (one) => {
-          const [syndrome, far] = one.args as [Term, Term];
-          one.oblige(
-            "what the core does not know is undefined to the host",
-            and(eq(syndrome, bv(IL, 64)), eq(far, bv(0, 64))),
-          );
-        },
-      },
+      uses: usesHandlers(registers),
       spec(c) {
         const { before, state } = c;
         c.require("the host runs", hostRuns(before, m, registers));

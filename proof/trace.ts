@@ -1,6 +1,9 @@
 /** Tracing for people: an event changes nothing but the ring, and a panic is the end. */
-import { and, bv, type Call, type Contract, eq, or, type Term } from "../microv/index.ts";
-import { constants } from "./layout.ts";
+import { and, bv, type Call, type Contract, eq, or, type Term, zext } from "../microv/index.ts";
+import { constants, field } from "./layout.ts";
+import { fieldOf } from "./percpu.ts";
+import { together } from "./profile.ts";
+import { word } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 const event = constants("trace.ts", "Event", 32);
@@ -34,27 +37,35 @@ const EVENTS: Record<string, readonly string[]> = {
   "guesttrap/exitToHost": ["GUEST_EXIT"],
 };
 
+const panic = constants("trace.ts", "Panic", 32);
+
+/** Why a function ends it all. */
+const PANICS: Record<string, readonly string[]> = {
+  "boot/setupCpu": ["UNSUPPORTED_CPU"],
+  "top/boot": ["BOOT_INFO", "UNSUPPORTED_CPU", "UNEXPECTED_CPU"],
+  "top/core_trap": ["EL2_EXCEPTION"],
+};
+
 /** The contract with what it owes where it traces: an event of its own, with no more values than the event has. */
 export function traced(contract: Contract): Contract {
-  const events = EVENTS[contract.function];
-  if (!events) return contract;
+  const events = EVENTS[contract.function] ?? [];
+  const panics = PANICS[contract.function] ?? [];
+  if (events.length + panics.length === 0) return contract;
   const owes = (call: Call) => {
     const [, kind, ...values] = call.args as readonly Term[];
     const is = (name: string) =>
       and(eq(kind as Term, event(name)), ...values.slice(VALUES[name]).map((value) => eq(value, bv(0, 64))));
     call.oblige("the event is one of this function's", or(...events.map(is)));
   };
-  const uses = ["trace/trace", "trace/traceExit"].map((name) => [
-    name,
-    (call: Call, args: readonly Term[]) => {
-      owes(call);
-      return contract.uses?.[name]?.(call, args);
-    },
-  ]);
-  return { ...contract, uses: { ...contract.uses, ...Object.fromEntries(uses) } };
+  const owesPanic = (call: Call) => {
+    const reason = call.args[1] as Term;
+    call.oblige("the panic is one of this function's", or(...panics.map((name) => eq(reason, panic(name)))));
+  };
+  const own = { "trace/trace": owes, "trace/traceExit": owes, "trace/panic": owesPanic };
+  return { ...contract, uses: together(own, contract.uses ?? {}) };
 }
 
-export function traceContracts({ m }: Core): Contract[] {
+export function traceContracts({ m, registers }: Core): Contract[] {
   // The ring, the count of events and the panic record hold nothing that the core reads: no CPU keeps what is there.
   const record = (name: string): Contract => ({
     function: `trace/${name}`,
@@ -74,6 +85,17 @@ export function traceContracts({ m }: Core): Contract[] {
       parameters: ["cpu", "reason", "detail"],
       founding: true,
       forms: { 0: () => m.area },
+      uses: {
+        halt: (call, [, reason, detail]) => {
+          const is = (name: string, value: Term) =>
+            eq(word(call.state, m.layout.constant("PANIC_RECORD") + field.panicRecord(name)), value);
+          const registersAre = ["esr_el2", "far_el2", "hpfar_el2", "elr_el2", "spsr_el2"].map((name) =>
+            is(fieldOf(name), registers.get(call.state, name)),
+          );
+          const said = and(is("reason", zext(reason as Term, 64)), is("detail", detail as Term));
+          call.oblige("it is written down", and(said, ...registersAre));
+        },
+      },
       spec: (c) => c.diverges(),
     },
   ];

@@ -6,6 +6,7 @@
  * guest's go to its own context, which the host holds in place for it, and nowhere else.
  */
 import {
+  add,
   and,
   band,
   bnot,
@@ -30,21 +31,23 @@ import {
 } from "../microv/index.ts";
 import { type Bits, fieldsIn, maskOf } from "./bits.ts";
 import { debugIsLoaded, debugRegisters, hostDebugLoaded, hostDebugSaved, isGuestDebug } from "./debug.ts";
+import { apart, heard, hears, loads, reads, writes } from "./dialogue.ts";
 import {
   bringBack,
-  canBeGuests,
+  guestEl1Loaded,
   hostEl1Loaded,
   hostEl1Saved,
-  isGuestEl1,
+  placeOf,
   putAway,
   sharedEl1,
 } from "./el1.ts";
-import { fpIsLoaded, fpOfHost, hasSve, hostFpLoaded } from "./fpsimd.ts";
+import { exceptionPstate, pcAfter, pstateAfter, syncVector } from "./exception.ts";
+import { fpIsLoaded, fpOfHost, guestFpSaved, hasSve, hostFpLoaded } from "./fpsimd.ts";
 import { sveBytes, vcpuField } from "./invariants.ts";
 import { vcpuIndex } from "./linear.ts";
 import { type Registers, SVE_STATUS_BYTES, sveBytesNow, sveMiddles, vttbrOf } from "./machine.ts";
 import { hostKeysLoaded, hostKeysSaved, KEYS, keyPlace } from "./pauth.ts";
-import { cpuField, cpuKey, fieldOf, has, isGuestReg, knowsNumber, thisCpu } from "./percpu.ts";
+import { cpuField, cpuKey, fieldOf, guestReg, has, isGuestReg, knowsNumber, thisCpu } from "./percpu.ts";
 import {
   contextOf,
   requireContext,
@@ -55,7 +58,7 @@ import {
   usesContext,
 } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
-import { HOST_ROOT, type Machine, read, word, write } from "./state.ts";
+import { HOST_ROOT, type Machine, read, setGhost, word, write } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { enterVgic, hostSre, leaveVgic, VGIC_ENTRY } from "./vgic.ts";
 
@@ -147,6 +150,14 @@ const MDCR_TDA = fieldsIn(MDCR, "TDA");
 /** HCRX_EL2 that a guest may have. */
 const HCRX_CHOICE: Bits = { MSCEn: 11, TCR2En: 14 };
 
+/** Flags of struct kvm_vcpu: what the host's emulation left to do, and whether its guest has debug registers of its own. */
+const IFLAGS = {
+  PENDING_EXCEPTION: 0,
+  INCREMENT_PC: 1,
+  EXCEPT: [1, 3],
+  DEBUG_DIRTY: 4,
+} as const satisfies Bits;
+
 /** CPTR_EL2 of a guest that has not used FP/SIMD since its entry. */
 const CPTR: Bits = { RES1: [0, 7], TZ: 8, RES1_9: 9, TFP: 10, TSM: 12, RES1_13: 13, TTA: 20, TAM: 30 };
 const CNTHCTL: Bits = { EL1PCTEN: 0, EL1PCEN: 1 };
@@ -179,7 +190,7 @@ function isGuestHcr(state: State, m: Machine, vcpu: Term, hcr: Term): Term {
 
 /** Whether a guest with this HCR_EL2 has keys of its own in the machine. */
 export const usesKeys = (state: State, m: Machine, hcr: Term): Term =>
-  and(has(state, m, "PAUTH"), or(...[40, 41].map((bit) => eq(extract(bit, bit, hcr), bv(1, 1)))));
+  and(has(state, m, "PAUTH"), ne(extract(HCR.API as number, HCR.APK as number, hcr), bv(0, 2)));
 
 /** Whether an exception return with SPSR_EL2 `pstate` leads to EL0 or EL1, in a state that this CPU has. */
 function isGuestPstate(state: State, m: Machine, pstate: Term): Term {
@@ -189,6 +200,15 @@ function isGuestPstate(state: State, m: Machine, pstate: Term): Term {
 }
 
 // -------------------------------------------------------------------------------------------------------------------- whose context it is
+
+/** Whether the CPU can run a vCPU as it is: with SVE where that has it, and not in SME's streaming mode. */
+function suits(state: State, m: Machine, registers: Registers, vcpu: Term): Term {
+  const sveVq = word(state, vcpuField(m, vcpuIndex(vcpu), "sveVq"));
+  return and(
+    implies(not(isZero(sveVq)), has(state, m, "SVE")),
+    implies(has(state, m, "SME"), isZero(registers.get(state, "svcr"))),
+  );
+}
 
 /** Whether no guest's registers are in the machine. */
 export function noGuestLoaded(state: State, m: Machine): Term {
@@ -253,6 +273,62 @@ export const SME = ["smpri_el1", "tpidr2_el0"] as const;
 /** Where a context goes on. */
 export const RETURN = ["elr_el2", "spsr_el2", "sp_el0"] as const;
 
+/** HCR_EL2 for a guest of which the host wants `chosen`: what every guest has, and what its vCPU was made with. */
+function guestHcr(state: State, m: Machine, vcpu: Term, chosen: Term): Term {
+  const own = word(state, vcpuField(m, vcpuIndex(vcpu), "hcr"));
+  const fwb = ite(
+    eq(extract(0, 0, m.core("forceWriteBack")), bv(1, 1)),
+    mask(fieldsIn(HCR, "FWB")),
+    bv(0, 64),
+  );
+  return bor(bor(band(chosen, mask(HCR_CHOICE)), mask(HCR_GUEST)), bor(own, fwb));
+}
+
+/** MDCR_EL2 for a guest of which the host wants `chosen`, by the debug registers that are loaded. */
+function guestMdcr(state: State, m: Machine, chosen: Term): Term {
+  const denied = ite(debugIsLoaded(state, m), mask(MDCR_GUEST), mask({ ...MDCR_GUEST, ...MDCR_TDA }));
+  return bor(band(chosen, mask(MDCR)), denied);
+}
+
+/** Registers that limit a guest are what the host wants, as it was just read, within what it may choose. */
+function usesChoices(m: Machine): Uses {
+  const context = (state: State, [, vcpu]: readonly Term[]) => contextOf(state, m, vcpu as Term);
+  const at = ({ state }: Call, args: readonly Term[], name: string) =>
+    add(context(state, args), m.profile(name));
+  const chosen = (call: Call, args: readonly Term[], condition: Term) => {
+    const place = at(call, args, "hcrEl2");
+    const known = apart(place, at(call, args, "disrEl1"), at(call, args, "vsesrEl2"));
+    const wanted = guestHcr(call.state, m, args[1] as Term, heard(call.state, place, 8));
+    call.oblige(
+      "HCR_EL2 is what the host wants",
+      implies(and(known, condition), eq(cpuField(call.state, m, "guestHcr"), wanted)),
+    );
+  };
+  return {
+    ...usesContext(m, context),
+    "pauth/loadGuestKeys": (call, args) => chosen(call, args, TRUE),
+    msr_hcr_el2: (call, args) =>
+      chosen(call, args, not(usesKeys(call.state, m, cpuField(call.state, m, "guestHcr")))),
+    msr_mdcr_el2: (call, args) =>
+      call.oblige(
+        "MDCR_EL2 is what the host wants",
+        eq(call.args[0] as Term, guestMdcr(call.state, m, heard(call.state, at(call, args, "mdcrEl2"), 8))),
+      ),
+    msr_hcrx_el2: (call, args) => {
+      const allowed = band(mask(HCRX_CHOICE), cpuField(call.state, m, "hostHcrx"));
+      const wanted = heard(call.state, at(call, args, "hcrxEl2"), 8);
+      call.oblige("HCRX_EL2 is what the host wants", eq(call.args[0] as Term, band(wanted, allowed)));
+    },
+    "debug/loadGuestDebug": (call, args) => {
+      const flags = heard(call.state, at(call, args, "iflags"), 1);
+      call.oblige(
+        "the guest has debug registers",
+        not(isZero(band(flags, mask(fieldsIn(IFLAGS, "DEBUG_DIRTY"))))),
+      );
+    },
+  };
+}
+
 function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   const vcpu = c.args[1] as Term;
   const { before, state } = c;
@@ -265,6 +341,12 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   c.ensure("it says whether the guest was entered", ule(result, bv(1, 32)));
   c.can("the guest is entered", entered);
   c.can("the host's description is refused", not(entered));
+  const place = add(add(contextOf(before, m, vcpu), m.profile("regs")), bv(FRAME_END.spsr_el2, 64));
+  const asked = hears(c, place, 8, not(entered));
+  c.ensure(
+    "what is a guest's processor state, and suits the CPU, is entered",
+    or(entered, not(and(isGuestPstate(before, m, asked), suits(before, m, registers, vcpu)))),
+  );
   const set = (name: string, value: Term, condition: Term = TRUE) =>
     registers.set(state, name, value, and(entered, condition));
   const put = (name: string, value: Term, condition: Term = TRUE) =>
@@ -287,44 +369,42 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   hostKeysSaved(state, m, registers, keys);
   hostDebugSaved(state, m, registers, and(entered, debug));
 
-  // What the host chooses for its guest.
+  // What the host chooses for its guest, from the context as it is when the host's emulation is done with it.
+  const context = contextOf(before, m, vcpu);
+  const at = (name: string) => add(context, m.profile(name));
+  setGhost(state, "adjusted", context);
+  for (const [name, offset] of Object.entries(FRAME_END))
+    loads(c, registers, name, add(at("regs"), bv(offset, 64)), entered);
+  guestEl1Loaded(c, m, registers, context, entered);
+  loads(c, registers, "vdisr_el2", at("disrEl1"), and(entered, present("RAS")));
+  const injects = and(present("RAS"), eq(extract(8, 8, hcr), bv(1, 1)));
+  loads(c, registers, "vsesr_el2", at("vsesrEl2"), and(entered, injects));
+  for (const key of KEYS) loads(c, registers, key, placeOf(m, context, key), keys);
   c.havoc("registers", (key) =>
     and(
       entered,
       or(
-        registers.among(key, RETURN),
-        isGuestEl1(before, m, registers, key),
-        and(present("RAS"), registers.among(key, ["vdisr_el2"])),
-        and(present("RAS"), eq(extract(8, 8, hcr), bv(1, 1)), registers.among(key, ["vsesr_el2"])),
-        and(keys, registers.among(key, KEYS)),
         and(debug, isGuestDebug(before, m, registers, key)),
         and(present("PMU"), registers.among(key, ["pmcntenset_el0", "pmcntenclr_el0"])),
         registers.among(key, VGIC_ENTRY),
       ),
     ),
   );
-  c.havoc("linear", (key) =>
-    and(
-      entered,
-      or(
-        isGuestReg(m, key),
-        eq(key, cpuKey(m, "usedLrs")),
-        and(present("PMU"), eq(key, cpuKey(m, "pmuEvents"))),
-      ),
-    ),
-  );
-  const guests = [
-    ...["elr_el2", "sp_el0", "vmpidr_el2", "vdisr_el2", "vsesr_el2", "mdccint_el1"],
-    ...sharedEl1(before, m).map(({ name }) => name),
-    ...debugRegisters(before, m).map(({ name }) => name),
-    ...KEYS,
-  ];
-  canBeGuests(c, registers, guests, entered);
+  c.havoc("linear", (key) => and(entered, or(isGuestReg(m, key), eq(key, cpuKey(m, "usedLrs")))));
+  for (let n = 0; n < 31; n++) {
+    const value = c.choose(`x${n}`, 64, (after) => word(after, guestReg(m, n)));
+    reads(c, add(at("regs"), bv(8 * n, 64)), value, entered);
+  }
+  c.can("breakpoints are the guest's", and(entered, debug));
+  c.can("keys are the guest's", keys);
   c.ensure(
     "it goes to EL0 or EL1",
     implies(entered, isGuestPstate(before, m, registers.get(state, "spsr_el2"))),
   );
-  const events = cpuField(state, m, "pmuEvents");
+  const events = c.choose("events", 64, (after) => cpuField(after, m, "pmuEvents"));
+  put("pmuEvents", events, present("PMU"));
+  reads(c, at("pmuEventsHost"), extract(31, 0, events), and(entered, present("PMU")));
+  reads(c, at("pmuEventsGuest"), extract(63, 32, events), and(entered, present("PMU")));
   const counts = (name: string, half: Term) =>
     implies(not(isZero(half)), eq(registers.get(state, name), zext(half, 64)));
   c.ensure(
@@ -339,16 +419,7 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   );
   c.ensure("its interface is its alone", implies(entered, enterVgic(state, m, registers, before)));
   hostSre(state, registers, true, entered);
-  c.ensure(
-    "the CPU can run it",
-    implies(
-      entered,
-      and(
-        implies(not(isZero(record("sveVq"))), present("SVE")),
-        implies(present("SME"), isZero(registers.get(before, "svcr"))),
-      ),
-    ),
-  );
+  c.ensure("the CPU can run it", implies(entered, suits(before, m, registers, vcpu)));
 
   // What every guest is denied.
   c.ensure("HCR_EL2 is a guest's", implies(entered, isGuestHcr(before, m, vcpu, hcr)));
@@ -409,13 +480,49 @@ export function usesVcpu(m: Machine, registers: Registers, vcpuOf: (args: readon
   };
 }
 
+/** The host is told the guest's context: each register at its place. */
+function guestTold(c: Clause, m: Machine, registers: Registers, vcpu: Term): void {
+  const { before } = c;
+  const context = contextOf(before, m, vcpu);
+  const at = (name: string) => add(context, m.profile(name));
+  const put = (name: string, place: Term, condition: Term = TRUE) =>
+    writes(c, place, registers.get(before, name), condition);
+  for (let n = 0; n < 31; n++) writes(c, add(at("regs"), bv(8 * n, 64)), word(before, guestReg(m, n)));
+  for (const [name, offset] of Object.entries(FRAME_END)) put(name, add(at("regs"), bv(offset, 64)));
+  for (const { name, exists } of sharedEl1(before, m)) put(name, placeOf(m, context, name), exists);
+  put("vdisr_el2", at("disrEl1"), has(before, m, "RAS"));
+  put("disr_el1", at("faultDisrEl1"), hadSerror(before, m, registers));
+  guestFpSaved(c, m, registers, vcpu);
+  const keys = usesKeys(before, m, cpuField(before, m, "guestHcr"));
+  for (const key of KEYS) put(key, placeOf(m, context, key), keys);
+}
+
+/** Whether an SError waits that the guest deferred. */
+const hadSerror = (state: State, m: Machine, registers: Registers): Term =>
+  and(has(state, m, "RAS"), not(isZero(registers.get(state, "disr_el1"))));
+
+/** That the guest's debug registers are in its context is noted there. */
+const forgetsDirty = (m: Machine): Uses => ({
+  host_write8: (call, args) => {
+    const [place, value] = call.args as [Term, Term];
+    const context = contextOf(call.state, m, args[1] as Term);
+    const flags = heard(call.state, place, 1);
+    call.oblige("flags are written to the flags", eq(place, add(context, m.profile("iflags"))));
+    call.oblige(
+      "they are no longer dirty",
+      eq(value, extract(31, 0, without(flags, fieldsIn(IFLAGS, "DEBUG_DIRTY")))),
+    );
+    return usesContext(m, () => context).host_write8?.(call, args);
+  },
+});
+
 /** `leaveGuest`: what the exit makes of the state, and the exit code. */
 export function leaveGuest(state: State, m: Machine, registers: Registers, vcpu: Term, code: Term): Term {
   const present = (...features: Parameters<typeof has>[2][]) => has(state, m, ...features);
   const set = (name: string, value: Term, condition: Term = TRUE) =>
     registers.set(state, name, value, condition);
   const hcr = cpuField(state, m, "guestHcr");
-  const hadSerror = and(present("RAS"), not(isZero(registers.get(state, "disr_el1"))));
+  const deferred = hadSerror(state, m, registers);
   set("disr_el1", bv(0, 64), present("RAS"));
 
   // Every register that host and guests share is the host's again.
@@ -448,7 +555,7 @@ export function leaveGuest(state: State, m: Machine, registers: Registers, vcpu:
   set("mdcr_el2", cpuField(state, m, "hostMdcr"));
   set("hcrx_el2", cpuField(state, m, "hostHcrx"), present("HCX"));
   write(state, "linear", cpuKey(m, "running"), bv(0, 64));
-  return ite(hadSerror, bor(code, WITH_SERROR), code);
+  return ite(deferred, bor(code, WITH_SERROR), code);
 }
 
 /**
@@ -506,6 +613,43 @@ export function hostKeeps(
     );
 }
 
+/** x0 to x30 end here in a struct user_pt_regs, and this follows. */
+const FRAME_END = { sp_el0: 248, elr_el2: 256, spsr_el2: 264 } as const;
+
+/** Carries out what the host's emulation left to do: an exception of the guest, or an instruction behind it. */
+function adjustPc(c: Clause, m: Machine): void {
+  const context = c.args[0] as Term;
+  requireContext(c, m, context);
+  setGhost(c.state, "adjusted", context);
+  const at = (name: string) => add(context, m.profile(name));
+  const [pcPlace, pstatePlace] = [FRAME_END.elr_el2, FRAME_END.spsr_el2].map((n) =>
+    add(at("regs"), bv(n, 64)),
+  ) as [Term, Term];
+  const places = [pcPlace, pstatePlace, at("vbarEl1"), at("sctlrEl1"), at("faultEsrEl2")];
+  const flags = hears(c, at("iflags"), 1);
+  const some = (flag: keyof typeof IFLAGS) => not(isZero(band(flags, mask(fieldsIn(IFLAGS, flag)))));
+  const takes = some("PENDING_EXCEPTION");
+  const sync = and(takes, not(some("EXCEPT")));
+  const skips = and(not(takes), some("INCREMENT_PC"));
+  const known = apart(...places);
+  const [pc, pstate, vbar, sctlr, esr] = places.map((place, n) =>
+    hears(c, place, 8, and(known, n < 2 ? or(takes, skips) : n < 4 ? sync : skips)),
+  ) as [Term, Term, Term, Term, Term];
+  // Of a context whose places are not apart nothing is said.
+  const tell = (place: Term, value: Term, condition: Term) => writes(c, place, value, and(known, condition));
+  tell(at("elrEl1"), pc, sync);
+  tell(at("spsrEl1"), pstate, sync);
+  tell(pcPlace, syncVector(vbar, pstate), sync);
+  tell(pstatePlace, exceptionPstate(pstate, sctlr), sync);
+  tell(pcPlace, pcAfter(pc, pstate, esr), skips);
+  tell(pstatePlace, pstateAfter(pstate), skips);
+  const done = without(flags, fieldsIn(IFLAGS, "PENDING_EXCEPTION", "INCREMENT_PC", "EXCEPT"));
+  tell(at("iflags"), extract(7, 0, done), or(takes, skips));
+  c.can("an exception is taken", sync);
+  c.can("an instruction is skipped", skips);
+  c.can("there is nothing to do", not(or(takes, skips)));
+}
+
 export function vcpuContracts({ m, registers }: Core): Contract[] {
   return [
     {
@@ -513,14 +657,15 @@ export function vcpuContracts({ m, registers }: Core): Contract[] {
       function: "vcpu/adjustPc",
       parameters: ["context"],
       uses: usesContext(m, (_, [context]) => context as Term),
-      spec: (c) => requireContext(c, m, c.args[0] as Term),
+      atReturn: (state, [context]) => setGhost(state, "adjusted", context as Term),
+      spec: (c) => adjustPc(c, m),
     },
     {
       // Exchanges the host's context for a guest's, or leaves everything as it is.
       function: "vcpu/enterGuest",
       parameters: ["cpu", "vcpu"],
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
-      uses: usesContext(m, (state, [, vcpu]) => contextOf(state, m, vcpu as Term)),
+      uses: usesChoices(m),
       spec: (c) => enterGuest(c, m, registers),
     },
     {
@@ -528,11 +673,12 @@ export function vcpuContracts({ m, registers }: Core): Contract[] {
       function: "vcpu/leaveGuest",
       parameters: ["cpu", "vcpu", "code"],
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
-      uses: usesVcpu(m, registers, ([, vcpu]) => vcpu as Term),
+      uses: { ...usesVcpu(m, registers, ([, vcpu]) => vcpu as Term), ...forgetsDirty(m) },
       spec(c) {
         const [, vcpu, code] = c.args as [Term, Term, Term];
         requireVcpu(c, m, vcpu);
         requireSve(c, m, vcpu);
+        guestTold(c, m, registers, vcpu);
         const result = leaveGuest(c.state, m, registers, vcpu, code);
         c.can("an SError was consumed", ne(result, code));
         return result;

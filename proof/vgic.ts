@@ -10,18 +10,24 @@ import {
   type Contract,
   eq,
   extract,
+  implies,
+  ite,
+  ne,
+  not,
   or,
   type State,
   type Term,
+  TRUE,
   ugt,
   ule,
   ult,
 } from "../microv/index.ts";
-import { type Bits, maskOf } from "./bits.ts";
+import { type Bits, fieldsIn, maskOf } from "./bits.ts";
+import { apart, hears, loads, reads, tells } from "./dialogue.ts";
 import type { Registers } from "./machine.ts";
 import { cpuField, cpuKey, thisCpu } from "./percpu.ts";
 import { requireContext, usesContext } from "./profile.ts";
-import type { Machine } from "./state.ts";
+import { type Machine, write } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 const LRS = Array.from({ length: 16 }, (_, n) => `ich_lr${n}_el2`);
@@ -72,6 +78,37 @@ export function enterVgic(state: State, m: Machine, registers: Registers, before
     ),
   );
 }
+/** How many list registers are in use if the host says `described`: no more than there are. */
+function ofAll(state: State, m: Machine, described: Term): Term {
+  const all = add(cpuField(state, m, "lastListRegister"), bv(1, 64));
+  return ite(ugt(described, all), all, described);
+}
+
+/** Where the context has list register `n`. */
+const lrPlace = (m: Machine, context: Term, n: number): Term =>
+  add(add(context, m.profile("vgicLr")), bv(8 * n, 64));
+
+interface Place {
+  readonly name: string;
+  readonly place: Term;
+  readonly exists: Term;
+}
+
+const VMCR = "ich_vmcr_el2";
+
+/** What a guest's interface has beside list registers, where its context has them, and whether the CPU does. */
+function interfaceOf(state: State, m: Machine, context: Term): Place[] {
+  const bits = cpuField(state, m, "priorityBits");
+  const priorities = [0, 1, 2, 3].flatMap((n) =>
+    [0, 1].map((group) => ({
+      name: `ich_ap${group}r${n}_el2`,
+      place: add(add(context, m.profile(`vgicAp${group}r`)), bv(4 * n, 64)),
+      exists: n === 0 ? TRUE : ugt(bits, bv(n === 1 ? 5 : 6, 64)),
+    })),
+  );
+  return [...priorities, { name: VMCR, place: add(context, m.profile("vgicVmcr")), exists: TRUE }];
+}
+
 /** Whether all list registers held one value and hold another now. */
 function listsBecome(c: Clause, registers: Registers, from: Term, to: Term): Term {
   const turned = (name: string) =>
@@ -98,8 +135,6 @@ export function leaveVgic(state: State, m: Machine, registers: Registers): void 
 }
 
 export function vgicContracts({ m, registers }: Core): Contract[] {
-  const priorities = (...numbers: readonly number[]) =>
-    numbers.flatMap((n) => [`ich_ap0r${n}_el2`, `ich_ap1r${n}_el2`]);
   const uses = usesContext(m, (_, [, context]) => context as Term);
   return [
     {
@@ -119,24 +154,60 @@ export function vgicContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m) },
       uses,
       spec(c) {
-        requireContext(c, m, c.args[1] as Term);
-        c.havoc("linear", (key) => eq(key, cpuKey(m, "usedLrs")));
-        hostSre(c.state, registers, true);
+        const { before, state } = c;
+        const [, context] = c.args as [Term, Term];
+        requireContext(c, m, context);
+        hostSre(state, registers, true);
+        const at = (name: string) => add(context, m.profile(name));
+        const used = ofAll(before, m, hears(c, at("vgicUsedLrs"), 4));
+        write(state, "linear", cpuKey(m, "usedLrs"), used);
+        const known = apart(at("vgicUsedLrs"), at("vgicHcr"));
+        const hcr = band(hears(c, at("vgicHcr"), 4, known), mask(ICH_HCR_GUEST));
+        const enabled = eq(extract(0, 0, hcr), bv(1, 1));
+        const some = and(enabled, ne(used, bv(0, 64)));
+        const lists = LRS.map((_, n) => {
+          const value = hears(c, lrPlace(m, context, n), 8, and(known, some, ult(bv(n, 64), used)));
+          return band(value, mask(ICH_LR));
+        });
         c.havoc("registers", (key) => registers.among(key, VGIC_ENTRY));
-        c.ensure("the interface is the guest's alone", enterVgic(c.state, m, registers, c.before));
+        c.ensure("the interface is the guest's alone", enterVgic(state, m, registers, before));
+        const becomes = (name: string, value: Term, condition: Term) =>
+          eq(registers.get(state, name), ite(condition, value, registers.get(before, name)));
+        c.ensure(
+          "it is as the host describes it",
+          implies(
+            known,
+            and(
+              becomes("ich_hcr_el2", hcr, or(not(enabled), some)),
+              becomes("icc_sre_el1", SRE, not(enabled)),
+              ...LRS.map((name, n) => becomes(name, lists[n] as Term, and(some, ult(bv(n, 64), used)))),
+            ),
+          ),
+        );
         c.can("list registers become the guest's", listsBecome(c, registers, bv(0, 64), mask(ICH_LR)));
         c.can("and nothing of the host's stays", listsBecome(c, registers, bv(-1, 64), bv(0, 64)));
       },
     },
     {
-      // Writes them back and leaves the interface inert.
+      // Writes them back, of an empty one its state alone, and leaves the interface inert.
       function: "vgic/saveGuestVgic",
       parameters: ["cpu", "context"],
       forms: { 0: thisCpu(m) },
       uses,
       spec(c) {
-        requireContext(c, m, c.args[1] as Term);
-        leaveVgic(c.state, m, registers);
+        const { before, state } = c;
+        const [, context] = c.args as [Term, Term];
+        requireContext(c, m, context);
+        const used = extract(31, 0, cpuField(before, m, "usedLrs"));
+        for (const [n, name] of LRS.entries()) {
+          const place = lrPlace(m, context, n);
+          const inUse = ult(bv(n, 32), used);
+          const empty = eq(extract(n, n, registers.get(before, "ich_elrsr_el2")), bv(1, 1));
+          const described = hears(c, place, 8, and(inUse, empty));
+          const idle = band(described, bnot(mask(fieldsIn(ICH_LR, "State"))));
+          tells(state, place, ite(empty, idle, registers.get(before, name)), inUse);
+        }
+        leaveVgic(state, m, registers);
       },
     },
     {
@@ -146,7 +217,16 @@ export function vgicContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m) },
       uses,
       spec(c) {
-        requireContext(c, m, c.args[1] as Term);
+        const [, context] = c.args as [Term, Term];
+        requireContext(c, m, context);
+        const has = ne(hears(c, add(context, m.profile("vgicSre")), 4), bv(0, 64));
+        for (const { name, place, exists } of interfaceOf(c.before, m, context))
+          tells(
+            c.state,
+            place,
+            extract(31, 0, registers.get(c.before, name)),
+            name === VMCR ? and(exists, has) : exists,
+          );
       },
     },
     {
@@ -156,15 +236,22 @@ export function vgicContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m) },
       uses,
       spec(c) {
-        requireContext(c, m, c.args[1] as Term);
-        const bits = cpuField(c.before, m, "priorityBits");
-        const more = (n: number) => ugt(bits, bv(n, 64));
-        c.havoc("registers", (key) =>
-          or(
-            registers.among(key, ["ich_vmcr_el2", ...priorities(0)]),
-            and(more(5), registers.among(key, priorities(1))),
-            and(more(6), registers.among(key, priorities(2, 3))),
-          ),
+        const { before, state } = c;
+        const [, context] = c.args as [Term, Term];
+        requireContext(c, m, context);
+        const places = interfaceOf(before, m, context);
+        const sre = add(context, m.profile("vgicSre"));
+        const known = and(...places.map(({ place }) => apart(sre, place)));
+        const has = ne(hears(c, sre, 4, known), bv(0, 64));
+        for (const { name, place, exists } of places)
+          if (name !== VMCR) loads(c, registers, name, place, exists);
+        c.havoc("registers", (key) => registers.among(key, [VMCR]));
+        const vmcr = registers.get(state, VMCR);
+        const place = (places.find(({ name }) => name === VMCR) as Place).place;
+        reads(c, place, vmcr, and(known, has));
+        c.ensure(
+          "VMCR stays where the vCPU has no such interface",
+          implies(and(known, not(has)), eq(vmcr, registers.get(before, VMCR))),
         );
       },
     },

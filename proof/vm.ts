@@ -33,6 +33,7 @@ import {
   variable,
   zext,
 } from "../microv/index.ts";
+import { finds, heard, hears } from "./dialogue.ts";
 import {
   emptyTree,
   kvmHeld,
@@ -60,6 +61,7 @@ import {
   lockFree,
   othersRun,
   requireFree,
+  requireNothingHeld,
   stays,
   touches,
   whileOthersRun,
@@ -68,9 +70,9 @@ import { useVmRecord, vcpuAt, vmAt, vmForm } from "./records.ts";
 import {
   ghost,
   holds,
+  isAligned,
   isMine,
   isRootPage,
-  known,
   type Machine,
   type MemoryName,
   memory,
@@ -81,9 +83,8 @@ import {
   rewrite,
   rootOf,
   rootPage,
-  Stale,
+  setGhost,
   startLevel,
-  tlbRoot,
   tree,
   Use,
   word,
@@ -113,15 +114,6 @@ function vtcrFor(bits: Term, range: Term): Term {
 export function holdingVms(state: State): void {
   holdingNothing(state);
   state.ghosts.vmsHeld = TRUE;
-}
-
-/** Demands a state as `holdingNothing` makes it. */
-export function requireNothingHeld(c: Clause): void {
-  requireFree(c, "psciHeld");
-  requireNothingStale(c);
-  for (const name of ["vcpuHeld", "vmHeld", "accessible"] as const)
-    c.requireAll(`no ${name} record or page is held`, name, (key) => not(holds(c.before, name, key)));
-  c.requireAll("no pin floats", "floating", (key) => eq(read(c.before, "floating", key), bv(0, 8)));
 }
 
 /** Demands a state as `holdingVms` makes it. */
@@ -345,6 +337,10 @@ export function vmContracts(core: Core): Contract[] {
       // The slot of the active VM whose struct kvm is at `kvmVa`, or 0.
       function: "vm/slotOfKvm",
       parameters: ["kvmVa"],
+      atReturn(state, [kvmVa], slot) {
+        setGhost(state, "sought", kvmVa as Term);
+        setGhost(state, "named", zext(slot as Term, 64));
+      },
       loops: {
         0: {
           invariant: (now, entry) => {
@@ -371,6 +367,8 @@ export function vmContracts(core: Core): Contract[] {
         c.require("LOCK_VMS is held", ghost(before, "vmsHeld"));
         c.require("the tables are as long as they say", tablesFit(before, m));
         const result = c.result(32);
+        setGhost(c.state, "sought", kvmVa);
+        setGhost(c.state, "named", zext(result, 64));
         const slot = extract(7, 0, result);
         const has = (one: Term) =>
           and(eq(vm(before, one, "state"), VmState.ACTIVE), eq(vm(before, one, "kvmVa"), kvmVa));
@@ -467,6 +465,20 @@ export function vmContracts(core: Core): Contract[] {
           },
         ]),
       ),
+      uses: {
+        // A page is put on the host's stack: it links to what was on top, is on top itself, and there is one more.
+        host_write64: (call: Call, [record]) => {
+          const [place, value] = call.args as [Term, Term];
+          const kvm = vm(call.state, vmIndex(record as Term), "kvmPa");
+          const [head, count] = ["teardownHead", "teardownPages"].map((name) =>
+            add(kvm, m.profile(name)),
+          ) as [Term, Term];
+          const isTop = and(eq(place, head), isAligned(value, 12));
+          const isOneMore = and(eq(place, count), eq(value, add(heard(call.state, count, 8), bv(1, 64))));
+          const links = and(isAligned(place, 12), eq(value, heard(call.state, head, 8)));
+          call.oblige("pages go on the host's stack", or(isTop, isOneMore, links));
+        },
+      },
       spec(c) {
         const [record] = c.args as [Term];
         requireFree(c, "rootHeld");
@@ -501,7 +513,7 @@ export function vmContracts(core: Core): Contract[] {
         account(state, vm(state, extract(7, 0, handle), "kvmPa"), m.profile("kvmSize"), isHandle(handle));
       },
       spec(c) {
-        const [kvmVa] = c.args as [Term];
+        const [kvmVa, hypVmVa, pgdVa] = c.args as [Term, Term, Term];
         const { before, state } = c;
         requireVmsAlone(c, m);
         recallRecords(c, m);
@@ -531,6 +543,31 @@ export function vmContracts(core: Core): Contract[] {
         const is = (name: string, value: Term) => eq(at(name), value);
         const bits = at("ipaBits");
         const old = (name: string) => vm(before, slot, name);
+        finds(c, kvmVa, page(at("kvmPa")), done);
+        finds(c, hypVmVa, page(at("hypVm")), done);
+        finds(c, pgdVa, page(at("pgd")), done);
+        const hostVtcr = hears(c, add(at("kvmPa"), m.profile("mmuVtcr")), 8, done);
+        const wanted = sub(bv(64, 64), zext(extract(5, 0, hostVtcr), 64));
+        const most = coreWord(before, "hostIpaBits");
+        // Tables of the first level that the host concatenates (Arm ARM D8.2.2), by SL0, where 4 KiB pages start at level 2 - SL0.
+        const covered = [30, 39, 48, 57];
+        const sl0 = extract(7, 6, hostVtcr);
+        const pages = covered.reduceRight(
+          (rest, bits, n) => {
+            const more = sub(wanted, bv(bits, 64));
+            const own = ite(ult(bv(bits, 64), wanted), shl(bv(1, 64), more), bv(1, 64));
+            return ite(eq(sl0, bv(n, 2)), own, rest);
+          },
+          bv(1, 64),
+        );
+        c.ensure(
+          "it is as large as the host describes it, and no larger than can be",
+          implies(done, and(is("ipaBits", ite(ult(most, wanted), most, wanted)), is("pgdPages", pages))),
+        );
+        c.ensure(
+          "the host gets back all that it gave",
+          implies(done, is("hypVmPages", m.profile("hypVmPages"))),
+        );
         c.ensure(
           "the slot was free",
           implies(done, and(ne(slot, bv(0, 8)), not(holds(before, "alive", slot)))),
@@ -594,7 +631,7 @@ export function vmContracts(core: Core): Contract[] {
         },
       },
       spec(c) {
-        const [handle, hva] = c.args as [Term, Term];
+        const [handle, hva, hypVcpuVa] = c.args as [Term, Term, Term];
         const { before, state } = c;
         requireVmsAlone(c, m);
         recallRecords(c, m);
@@ -667,6 +704,27 @@ export function vmContracts(core: Core): Contract[] {
             ),
           ),
         );
+        const of = (name: string) => add(at("pa"), m.profile(name));
+        const flags = hears(c, of("cflags"), 1, done);
+        const hasSve = and(done, eq(extract(0, 0, flags), bv(1, 1)));
+        const vectorLength = hears(c, of("sveMaxVl"), 4, hasSve);
+        const buffer = hears(c, of("sveState"), 8, hasSve);
+        finds(c, hva, page(at("pa")), done);
+        finds(c, hypVcpuVa, page(at("hypVcpu")), done);
+        finds(c, buffer, page(at("svePa")), hasSve);
+        const keys = bv(3n << 40n, 64);
+        c.ensure(
+          "it has the features that the host gives it",
+          implies(
+            done,
+            and(
+              eq(at("hcr"), ite(eq(extract(2, 2, flags), bv(1, 1)), keys, bv(0, 64))),
+              eq(at("sveVq"), ite(hasSve, lshr(vectorLength, bv(4, 64)), bv(0, 64))),
+              eq(at("svePa"), ite(hasSve, at("svePa"), bv(0, 64))),
+              implies(hasSve, eq(extract(11, 0, at("svePa")), extract(11, 0, buffer))),
+            ),
+          ),
+        );
         c.ensureAll("other records that were free are free", "linear", (at, now) => {
           const other = indexOf(at);
           return implies(
@@ -706,71 +764,6 @@ export function vmContracts(core: Core): Contract[] {
         c.can("it is found and held", and(taken, not(hinted)));
         c.can("it is not held", not(taken));
         return result;
-      },
-    },
-    {
-      // Takes back what an ordinary VM maps from `ipa` up to `end`, in steps: where to go on, `end` or more when all is done. No TLB holds anything
-      // of what is taken.
-      function: "vm/flushRange",
-      parameters: ["mmuVa", "ipa", "end"],
-      given: holdingNothing,
-      loops: {
-        0: {
-          invariant: (now, entry) => {
-            const slot = extract(7, 0, local(entry, 4));
-            const stale = ghost(now, "stale");
-            return {
-              "there are at most 16 steps": ule(local(now, 5), bv(16, 32)),
-              "it goes on": or(eq(local(now, 5), bv(0, 32)), ult(local(entry, 1), local(now, 0))),
-              "it does not go back": ule(local(entry, 1), local(now, 0)),
-              "no invalidation has begun": or(eq(stale, Stale.NO), eq(stale, Stale.WRITTEN)),
-              "only the VM's mappings go": or(eq(stale, Stale.NO), eq(tlbRoot, slot)),
-            };
-          },
-          variant: (now) => sub(bv(16, 32), local(now, 5)),
-          everywhere: (now, entry) => {
-            const same = (name: MemoryName) => ({
-              memory: name,
-              at: (key: Term) => eq(read(now, name, key), read(entry, name, key)),
-            });
-            const use = (key: Term) => read(entry, "use", extract(44, 9, key));
-            return {
-              "only entries of the VM's tree change": {
-                memory: "pt",
-                at: (key) => or(eq(use(key), tree(extract(7, 0, local(entry, 4)))), same("pt").at(key)),
-              },
-              "tables stay": same("use"),
-              "what the host and private VMs map stays": same("mapped"),
-            };
-          },
-          memories: {
-            pt: "any",
-            mapped: "any",
-            refs: "any",
-            use: "any",
-            isPrivate: (_, entry) =>
-              memory(entry, "isPrivate").store(extract(7, 0, local(entry, 4)), bv(0, 1)),
-          },
-          ghosts: { stale: "any", staleLevel: "any", staleTable: "any" },
-        },
-      },
-      uses: {
-        "lock/acquire": useRecord((call) => call.args[0] as Term),
-        "npt/nptWalk": useRecord((call) => local(call.state, 4)),
-      },
-      ghost: {
-        pt_write: (call: Call) =>
-          known(call, "use", page(call.args[0] as Term), tree(extract(7, 0, local(call.state, 4)))),
-      },
-      spec(c) {
-        const [, ipa, end] = c.args as [Term, Term, Term];
-        requireNothingHeld(c);
-        letsGo(c);
-        const next = c.result(64);
-        c.ensure("it goes on, or all is done", or(ule(end, next), ult(ipa, next)));
-        c.can("all is done", ule(end, next));
-        c.can("there is more to do", ult(next, end));
-        return next;
       },
     },
     {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { eq, ult } from "../build.ts";
+import { eq, extract, ult } from "../build.ts";
 import { type Contract, functionProblem, type Theory } from "../contract.ts";
 import { WordMemory } from "../linear.ts";
+import { Memory } from "../memory.ts";
 import { decode } from "../module.ts";
 import { prove } from "../prover.ts";
 import { findSolvers } from "../solver.ts";
@@ -51,4 +52,39 @@ test("what a call promises proves nothing about what it asks", async () => {
   const results = await prove([problem], { solvers: await findSolvers() });
   const status = Object.fromEntries(results.map((result) => [result.name, result.status]));
   assert.deepEqual(status, { "small asks: it is small": "failed", "it is small": "proved" });
+});
+
+/** Proves, of a function that stores bits with the primitive `put`, that it stores 1 at `a` and clears none. */
+async function includes(body: string): Promise<Record<string, string>> {
+  const { wasm } = await compile(
+    "include",
+    `@external("machine", "put") declare function put(at: u32, bit: u32): void;
+     export function f(a: u32): void { ${body} }`,
+  );
+  const module = decode(wasm);
+  const bits: Theory = {
+    ...theory,
+    start: () => initialState({ bits: Memory.arbitrary("bits", 32, 1) }),
+    models: {
+      "machine.put": ({ state, args: [at, bit] }) => {
+        state.memories.bits = (state.memories.bits as Memory).store(at as Term, extract(0, 0, bit as Term));
+      },
+    },
+  };
+  const contract: Contract = {
+    function: module.functions.find(({ exports }) => exports.includes("f"))?.name ?? "",
+    spec: (c) => c.include("bits", c.args[0] as Term),
+  };
+  const problem = functionProblem(module, bits, [contract], contract);
+  const results = await prove([problem], { solvers: await findSolvers() });
+  return Object.fromEntries(
+    results.filter(({ status }) => status !== "proved").map((one) => [one.name, one.status]),
+  );
+}
+
+test("what is included is stored, perhaps among more, and nothing is taken out", async () => {
+  assert.deepEqual(await includes("put(a, 1);"), {});
+  assert.deepEqual(await includes("put(a, 1); put(a + 1, 1);"), {});
+  assert.deepEqual(await includes("put(a + 1, 1);"), { "bits has what is stated (0)": "failed" });
+  assert.deepEqual(await includes("put(a, 1); put(a + 1, 0);"), { "bits only grows": "failed" });
 });
