@@ -31,24 +31,24 @@ export async function judgeMutant(
   const own = provable(claims, module);
   const names = hosts(module, claims.contracts, functionNamed(module, name));
   const proofs = own.filter((contract) => names.includes(contract.function));
-  const lemma = claims.lemmas.find((one) => names.some((host) => claims.byLemma?.[host] === one.name));
+  const lemmas = claims.lemmas.filter((one) => names.some((host) => claims.byLemma?.[host] === one.name));
+  const checks = { ...options, module, stopEarly: true };
   let doubt: string | undefined;
-  for (const contract of proofs) {
-    const verdict = await checkFunction(claims, contract, { ...options, module, stopEarly: true });
+  for (const check of [
+    ...proofs.map((contract) => () => checkFunction(claims, contract, checks)),
+    ...lemmas.map((lemma) => () => checkLemma(lemma, checks)),
+  ]) {
+    const verdict = await check();
     if (verdict.status === "proved") continue;
     const bad = verdict.goals.find(({ status }) => status !== "proved");
-    const reason = `${contract.function}: ${verdict.reason}`;
+    const reason = `${verdict.name}: ${verdict.reason}`;
     if (bad?.status !== "unknown") return { status: "killed", reason };
     doubt = reason;
-  }
-  if (lemma) {
-    const verdict = await checkLemma(lemma, { ...options, stopEarly: true });
-    if (verdict.status !== "proved") return { status: "killed", reason: `${lemma.name}: ${verdict.reason}` };
   }
   if (await areEquivalent(claims, options, module, proofs))
     return { status: "equivalent", reason: "the solver proves that both do the same" };
   if (doubt !== undefined) return { status: "undecided", reason: doubt };
-  const proved = [...proofs.map((contract) => contract.function), ...(lemma ? [lemma.name] : [])];
+  const proved = [...proofs.map((contract) => contract.function), ...lemmas.map((lemma) => lemma.name)];
   const why = proved.length === 0 ? `${name} is not proved` : `${proved.join(", ")} is proved all the same`;
   return { status: "survived", reason: why };
 }

@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { eq } from "../build.ts";
+import { WordMemory } from "../linear.ts";
+import { decode } from "../module.ts";
+import { judgeMutant } from "../mutant.ts";
+import { findSolvers, type Solver } from "../solver.ts";
+import { initialState } from "../state.ts";
+import { bv, type Term, TRUE, variable } from "../term.ts";
+import type { Claims, ClaimsModule } from "../verify.ts";
+import { compile } from "./wasm.ts";
+
+/** A solver that never has an answer. */
+const silent: Solver = {
+  name: "silent",
+  certifies: false,
+  solve: async () => ({ status: "unknown", solver: "silent", reason: "it does not say" }),
+  close() {},
+};
+
+/** Verdict on a change of a function that a lemma with this goal stands for, as `solvers` see it. */
+async function judge(goal: Term, solvers: readonly Solver[]): Promise<string> {
+  const { wasm } = await compile("mutant", "export function f(a: u32): u32 { return a; }");
+  const module = decode(wasm);
+  const name = module.functions.find(({ exports }) => exports.includes("f"))?.name ?? "";
+  const claims: Claims = {
+    theory: {
+      start: () => initialState(),
+      invariants: [],
+      hypotheses: [],
+      models: {},
+      linear: new WordMemory(),
+    },
+    contracts: [{ function: name, spec: (c) => c.result(32) }],
+    unproved: [],
+    byLemma: { [name]: "what it does" },
+    lemmas: [{ name: "what it does", hypotheses: [], goals: [{ name: "it holds", path: TRUE, goal }] }],
+    axioms: [],
+  };
+  const claimsModule: ClaimsModule = { claimsOf: () => claims, dependencies: () => "" };
+  return (await judgeMutant(claimsModule, { module, solvers }, wasm, name)).status;
+}
+
+test("a lemma that fails kills, one that stands lets survive, and one without an answer is no verdict", async () => {
+  const x = variable("x", 32);
+  const [fails, stands] = [eq(x, bv(1, 32)), eq(eq(x, bv(1, 32)), eq(bv(1, 32), x))];
+  const solvers = await findSolvers();
+  assert.equal(await judge(fails, solvers), "killed");
+  assert.equal(await judge(stands, solvers), "survived");
+  assert.equal(await judge(fails, [silent]), "undecided");
+});
