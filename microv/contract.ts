@@ -19,7 +19,7 @@ import { type Func, functionNamed, type Module } from "./module.ts";
 import { presolveFor } from "./presolve.ts";
 import type { Goal, Problem } from "./prover.ts";
 import type { SourceMap } from "./sourcemap.ts";
-import { copyState, type State } from "./state.ts";
+import { copyState, isUntouched, type State } from "./state.ts";
 import { bv, FALSE, type Term, TRUE, variable } from "./term.ts";
 
 /** A fact that holds at every key of a memory whenever no function is in the middle of changing it. */
@@ -386,10 +386,7 @@ class ProofClause implements Clause {
   keep(invariants: readonly Invariant[]): void {
     const after = this.outcome?.state;
     if (!after) return;
-    const untouched =
-      Object.keys(after.memories).every((name) => after.memories[name] === this.before.memories[name]) &&
-      Object.keys(after.ghosts).every((name) => after.ghosts[name] === this.before.ghosts[name]);
-    if (untouched) return;
+    if (isUntouched(this.before, after)) return;
     for (const invariant of invariants) {
       const key = variable(`any ${invariant.memory}`, (after.memories[invariant.memory] as Memory).keyWidth);
       this.goal(`kept: ${invariant.name}`, invariant.at(after, key));

@@ -14,7 +14,7 @@ import { Memory } from "./memory.ts";
 import type { CallModel, LoopSpec, UnrolledLoop } from "./model.ts";
 import { DecodeError, type Module } from "./module.ts";
 import { type Goal, prove } from "./prover.ts";
-import { copyState, type State } from "./state.ts";
+import { copyState, isUntouched, type State } from "./state.ts";
 import { type Term, TRUE, variable } from "./term.ts";
 import type { CheckOptions, Claims } from "./verify.ts";
 
@@ -94,7 +94,7 @@ function run(claims: Claims, module: Module, contract: Contract): Run {
       });
       if (isOpen) asked.set(question, (asked.get(question) ?? 0) + 1);
       // What gives a function of the state, or changes it, is seen in what comes of it; of all else it counts where it happens.
-      else if (result === undefined && isSame(before, call.state))
+      else if (result === undefined && isUntouched(before, call.state))
         steps.push({ what: call.callee.name, args: call.args, state: before });
       return result;
     };
@@ -120,14 +120,6 @@ function run(claims: Claims, module: Module, contract: Contract): Run {
 
 const mapped = <T>(all: Readonly<Record<string, T>> | undefined, change: (name: string, one: T) => T) =>
   Object.fromEntries(Object.entries(all ?? {}).map(([name, one]) => [name, change(name, one)]));
-
-/** Whether nothing of a state was replaced. */
-function isSame(a: State, b: State): boolean {
-  return (
-    Object.keys(a.memories).every((name) => a.memories[name] === b.memories[name]) &&
-    Object.keys(a.ghosts).every((name) => a.ghosts[name] === b.ghosts[name])
-  );
-}
 
 /** The goals that both runs take the same steps and end alike; nothing when that is not so at first sight. */
 function compare(a: Run, b: Run, witnesses: readonly string[]): Goal[] | undefined {

@@ -35,6 +35,14 @@ export function copyState(state: State): State {
   };
 }
 
+/** Whether nothing that models change was replaced from one state to the other. */
+export function isUntouched(before: State, after: State): boolean {
+  return (
+    Object.keys(after.memories).every((name) => after.memories[name] === before.memories[name]) &&
+    Object.keys(after.ghosts).every((name) => after.ghosts[name] === before.ghosts[name])
+  );
+}
+
 /** The state on the runs where `condition` holds too; none when there are none. */
 export function restrict(state: State, condition: Term): State | undefined {
   state.path = and(state.path, condition);

@@ -78,11 +78,15 @@ function guestsAt(state: State, m: Machine, vcpu: Term, pointer: Term): Term {
   return ite(isThere, add(contextOf(state, m, vcpu), offset), bv(0, 64));
 }
 
-/** The host's pointer to the guest's registers is read, if `condition`. The result is that. */
-function pointerRead(c: Clause, m: Machine, vcpu: Term, condition: Term = TRUE): Term {
+/** Where the host's pointer to the guest's registers is. */
+const pointerPlace = (state: State, m: Machine, vcpu: Term): Term =>
+  add(contextOf(state, m, vcpu), m.profile("debugPtr"));
+
+/** The host's pointer to the guest's registers is read. The result is that. */
+function pointerRead(c: Clause, m: Machine, vcpu: Term): Term {
   const pointer = c.choose("pointer", 64, (after) => ghost(after, "named"));
-  reads(c, add(contextOf(c.before, m, vcpu), m.profile("debugPtr")), pointer, condition);
-  setGhost(c.state, "named", pointer, condition);
+  reads(c, pointerPlace(c.before, m, vcpu), pointer);
+  setGhost(c.state, "named", pointer);
   return pointer;
 }
 
@@ -103,30 +107,16 @@ function guestsRegisters(state: State, m: Machine, vcpu: Term, pointer: Term) {
   return [own, ...all];
 }
 
-/** The guest's registers are in the machine, if it has some and `condition`. */
-function guestDebugLoaded(
-  c: Clause,
-  m: Machine,
-  registers: Registers,
-  vcpu: Term,
-  pointer: Term,
-  condition: Term = TRUE,
-): void {
+/** The guest's registers are in the machine, if it has some. */
+function guestDebugLoaded(c: Clause, m: Machine, registers: Registers, vcpu: Term, pointer: Term): void {
   for (const { name, place, loaded } of guestsRegisters(c.before, m, vcpu, pointer))
-    loads(c, registers, name, place, and(condition, loaded));
+    loads(c, registers, name, place, loaded);
 }
 
-/** The guest's registers, which `state` has in the machine, are in its context, if `condition`. */
-function guestDebugSaved(
-  state: State,
-  m: Machine,
-  registers: Registers,
-  vcpu: Term,
-  pointer: Term,
-  condition: Term = TRUE,
-): void {
+/** The guest's registers, which `state` has in the machine, are in its context. */
+function guestDebugSaved(state: State, m: Machine, registers: Registers, vcpu: Term, pointer: Term): void {
   for (const { name, place, saved } of guestsRegisters(state, m, vcpu, pointer))
-    tells(state, place, registers.get(state, name), and(condition, saved));
+    tells(state, place, registers.get(state, name), saved);
 }
 
 /** The host's registers are in this CPU's area, and the guest's in the machine, if `condition`. */
@@ -213,15 +203,11 @@ export function debugContracts({ m, registers }: Core): Contract[] {
       forms: { 0: vcpuForm(m) },
       uses: usesContext(m, (state, [vcpu]) => contextOf(state, m, vcpu as Term)),
       atReturn: (state, [vcpu]) =>
-        setGhost(
-          state,
-          "named",
-          heard(state, add(contextOf(state, m, vcpu as Term), m.profile("debugPtr")), 8),
-        ),
+        setGhost(state, "named", heard(state, pointerPlace(state, m, vcpu as Term), 8)),
       spec(c) {
         const vcpu = c.args[0] as Term;
         const context = requireVcpu(c, m, vcpu);
-        const pointer = hears(c, add(context, m.profile("debugPtr")), 8);
+        const pointer = hears(c, pointerPlace(c.before, m, vcpu), 8);
         setGhost(c.state, "named", pointer);
         const found = guestsAt(c.before, m, vcpu, pointer);
         const some = ne(found, bv(0, 64));

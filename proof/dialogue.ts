@@ -23,7 +23,7 @@ import {
   zext,
 } from "../microv/index.ts";
 import type { Registers } from "./machine.ts";
-import { holds, type MemoryName, read, write } from "./state.ts";
+import { holds, read, write } from "./state.ts";
 
 const pair = (pa: Term, value: Term): Term => concat(pa, zext(value, 64));
 const YES = bv(1, 1);
@@ -85,32 +85,33 @@ export const writes = (c: Clause, pa: Term, value: Term, condition?: Term): void
 /** Whether `value` was read at `pa`. */
 export const wasSeen = (state: State, pa: Term, value: Term): Term => holds(state, "seen", pair(pa, value));
 
-/** The register gets what host memory holds at `pa`, if `condition`. The result is that. */
-export function loads(c: Clause, registers: Registers, name: string, pa: Term, condition?: Term): Term {
+/** The register gets what host memory holds at `pa`, if `condition`. */
+export function loads(c: Clause, registers: Registers, name: string, pa: Term, condition?: Term): void {
   const value = c.choose(name, 64, (after) => registers.get(after, name));
   reads(c, pa, value, condition);
   registers.set(c.state, name, value, condition);
-  return value;
 }
+
+const HOST_READS = /^(host_read|fp_load_host|sve_load_host)/;
 
 /** What functions leave beside their effects, by the primitives and functions that leave it. */
 const TRACES = {
   /** Sets of what was read, found and written: they only grow. */
   growing: {
-    seen: /^(host_read|fp_load_host|sve_load_host)/,
+    seen: HOST_READS,
     walked: /^at_s1e1r$/,
     told: /^(host_write|fp_save_host|sve_save_host)/,
   },
   /** What only a function's own code may rely on. */
-  passing: { heard: /^(host_read|fp_load_host|sve_load_host)/, trail: /^memory.proposal$/ },
+  passing: { heard: HOST_READS, trail: /^memory\/proposal$/ },
   /** Ghosts by which functions leave word of what they did. */
   notes: {
-    named: /^debug.guestDebug$|^vm.slotOfKvm$/,
-    sought: /^vm.slotOfKvm$/,
-    flushedTo: /^vm.flushRange$/,
-    forgetting: /^tlbi_vmalle1$|^tlbi_alle1is$|^ic_iallu/,
-    forgot: /^dsb_n?sh$|^dsb_ish$/,
-    adjusted: /^vcpu.adjustPc$/,
+    named: /^(debug\/guestDebug|vm\/slotOfKvm)$/,
+    sought: /^vm\/slotOfKvm$/,
+    flushedTo: /^vm\/flushRange$/,
+    forgetting: /^(tlbi_vmalle1|tlbi_alle1is|ic_iallu|ic_ialluis)$/,
+    forgot: /^(dsb_nsh|dsb_ish)$/,
+    adjusted: /^vcpu\/adjustPc$/,
   },
 } as const;
 
@@ -132,10 +133,13 @@ function callersOf(module: Module, isSource: (name: string) => boolean): Set<str
 }
 
 /** For each function what it may leave, of that which `sources` leave. */
-function tracesIn(module: Module, sources: Readonly<Record<string, RegExp>>): (name: string) => MemoryName[] {
-  const leavers = Object.entries(sources).map(([trace, of]) => ({
-    trace: trace as MemoryName,
-    names: callersOf(module, (name) => of.test(name)),
+function tracesIn<Trace extends string>(
+  module: Module,
+  sources: Readonly<Record<Trace, RegExp>>,
+): (name: string) => Trace[] {
+  const leavers = (Object.keys(sources) as Trace[]).map((trace) => ({
+    trace,
+    names: callersOf(module, (name) => sources[trace].test(name)),
   }));
   return (name) => leavers.flatMap(({ trace, names }) => (names.has(name) ? [trace] : []));
 }

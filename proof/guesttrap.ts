@@ -1,6 +1,5 @@
 /** Traps from a guest: what it is given, and what the host is told. */
 import {
-  add,
   and,
   bv,
   type Clause,
@@ -30,7 +29,7 @@ import { vcpuIndex, vmIndex } from "./linear.ts";
 import { letGo, lockFree, requireFree } from "./lock.ts";
 import type { Registers } from "./machine.ts";
 import { hostReg, setHostReg, thisCpu } from "./percpu.ts";
-import { contextOf, requireVcpu, together, type Uses, usesContext } from "./profile.ts";
+import { contextOf, fieldsAt, requireVcpu, together, type Uses, usesContext } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
 import {
   isAligned,
@@ -93,6 +92,9 @@ function faultKind(esr: Term): Term {
   return zext(concat(ofBool(and(isFetch, not(onWalk(esr))), 1), ofBool(writes, 1), bv(1, 1)), 64);
 }
 
+/** The address that HPFAR_EL2 says, of a page (Arm ARM D24.2.63). 64 bits. */
+export const faultIpa = (hpfar: Term): Term => concat(extract(55, 4, hpfar), bv(0, 12));
+
 /** Whether HPFAR_EL2 has the address of the fault (Arm ARM D24.2.63). */
 const hpfarValid = (esr: Term): Term => or(onWalk(esr), ne(typeOf(esr), PERMISSION));
 
@@ -105,11 +107,7 @@ function isFaultAddress(state: State, registers: Registers, ipa: Term): Term {
   ];
   return and(
     isAligned(ipa, 12),
-    ite(
-      hpfarValid(esr),
-      eq(ipa, concat(extract(55, 4, hpfar), bv(0, 12))),
-      and(isPhysical(ipa), wasWalked(state, far, page(ipa))),
-    ),
+    ite(hpfarValid(esr), eq(ipa, faultIpa(hpfar)), and(isPhysical(ipa), wasWalked(state, far, page(ipa)))),
   );
 }
 
@@ -135,8 +133,7 @@ function usesFault(m: Machine, registers: Registers): Uses {
       const [, , far, hpfar] = call.args as [Term, Term, Term, Term];
       const { state } = call;
       call.oblige("it is told the virtual address", eq(far, registers.get(state, "far_el2")));
-      const ipa = concat(extract(55, 4, hpfar), bv(0, 12));
-      call.oblige("it is told the address", isFaultAddress(state, registers, ipa));
+      call.oblige("it is told the address", isFaultAddress(state, registers, faultIpa(hpfar)));
     },
   };
 }
@@ -186,16 +183,13 @@ function guestSync(c: Clause, m: Machine, registers: Registers): Term {
   const ipa = concat(extract(63, 12, noted), bv(0, 12));
   c.ensure(
     "the fault that the host is to resolve is noted",
-    implies(
-      and(isMissing, isTold, hpfarValid(esr)),
-      eq(ipa, concat(extract(55, 4, registers.get(before, "hpfar_el2")), bv(0, 12))),
-    ),
+    implies(and(isMissing, isTold, hpfarValid(esr)), eq(ipa, faultIpa(registers.get(before, "hpfar_el2")))),
   );
   c.ensure(
     "with the kind of access",
     implies(and(isMissing, isTold), eq(zext(extract(11, 0, noted), 64), faultKind(esr))),
   );
-  const at = (name: string) => add(contextOf(before, m, vcpu), m.profile(name));
+  const at = fieldsAt(m, contextOf(before, m, vcpu));
   writes(c, at("faultEsrEl2"), esr, and(isTold, not(isMissing)));
   writes(c, at("faultFarEl2"), registers.get(before, "far_el2"), and(isTold, isAbort));
   writes(c, at("faultHpfarEl2"), registers.get(before, "hpfar_el2"), and(isTold, isAbort, hpfarValid(esr)));
@@ -245,8 +239,9 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
       spec(c) {
         const [vcpu, ...values] = c.args as [Term, Term, Term, Term];
         const context = requireVcpu(c, m, vcpu);
+        const at = fieldsAt(m, context);
         for (const [n, name] of ["faultEsrEl2", "faultFarEl2", "faultHpfarEl2"].entries())
-          tells(c.state, add(context, m.profile(name)), values[n] as Term);
+          tells(c.state, at(name), values[n] as Term);
       },
     },
     {

@@ -242,11 +242,10 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
           const isRange = eq(numberOf(one.state), call("TLB_FLUSH_VMID_RANGE"));
           const range = and(eq(start, first), eq(end, add(first, shl(third, bv(12, 64)))));
           one.oblige("the host's range is taken back", implies(isRange, range));
-          const around = (bits: number) => concat(extract(63, bits, first), bv(0, bits));
           const block = (level: number, bits: number) =>
             implies(
               eq(third, bv(level, 64)),
-              and(eq(start, around(bits)), eq(end, add(around(bits), bv(1 << bits, 64)))),
+              and(eq(start, blockOf(first, bits)), eq(end, add(blockOf(first, bits), bv(1 << bits, 64)))),
             );
           one.oblige(
             "a block around the host's address is taken back",
@@ -323,8 +322,9 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
   ];
 }
 
-/** The region of 2 MiB that an address lies in. */
-const regionOf = (address: Term): Term => concat(extract(63, 21, address), bv(0, 21));
+/** The block of 2^`bits` bytes that an address lies in, and the one in steps of which a flush goes on. */
+const blockOf = (address: Term, bits: number): Term => concat(extract(63, bits, address), bv(0, bits));
+const regionOf = (address: Term): Term => blockOf(address, 21);
 const isIpaFlush = (number: Term): Term =>
   or(...["TLB_FLUSH_VMID_IPA", "TLB_FLUSH_VMID_IPA_NSH"].map((name) => eq(number, call(name))));
 const STUB_CALLS = 8;

@@ -31,6 +31,7 @@ import { theVm, vmForm } from "./lend.ts";
 import { vmIndex } from "./linear.ts";
 import { hostAccess } from "./machine.ts";
 import {
+  address,
   ghost,
   hasTableBit,
   isAligned,
@@ -75,9 +76,9 @@ function walkOf(
     const shift = 39 - 9 * level;
     const above = steps[level - 1];
     const isFirst = level === 3 ? FALSE : eq(sl0, bv(2 - level, 2));
-    const first = add(addressIn(pgd), concat(bv(0, shift - 3), extract(63, shift, ipa), bv(0, 3)));
+    const first = add(address(page(pgd)), concat(bv(0, shift - 3), extract(63, shift, ipa), bv(0, 3)));
     const next = concat(bv(0, 52), extract(shift + 8, shift, ipa), bv(0, 3));
-    const slot = above ? ite(isFirst, first, add(addressIn(above.entry), next)) : first;
+    const slot = above ? ite(isFirst, first, add(address(page(above.entry)), next)) : first;
     const leads = above ? and(above.isRead, isValid(above.entry), hasTableBit(above.entry)) : FALSE;
     const reached = and(starts, or(isFirst, leads));
     steps.push({
@@ -91,17 +92,14 @@ function walkOf(
   return steps;
 }
 
-/** Bits [47:12] of an entry, in place. */
-const addressIn = (entry: Term): Term => concat(bv(0, 16), extract(47, 12, entry), bv(0, 12));
-
 /** The leaf that the walk ends with, its address that of the page at `ipa`, with its level in the two low bits; 0 when there is none. */
 function leafOf(ipa: Term, steps: readonly Step[]): Term {
   return steps.reduceRight(
     (found, { level, entry, isRead }) => {
       const low = 39 - 9 * level;
-      const address =
+      const target =
         level === 3 ? extract(47, 12, entry) : concat(extract(47, low, entry), extract(low - 1, 12, ipa));
-      const leaf = concat(extract(63, 48, entry), address, extract(11, 2, entry), bv(level, 2));
+      const leaf = concat(extract(63, 48, entry), target, extract(11, 2, entry), bv(level, 2));
       const isLeaf = level === 3 ? hasTableBit(entry) : not(hasTableBit(entry));
       return ite(and(isRead, isValid(entry), isLeaf), leaf, found);
     },

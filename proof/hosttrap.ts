@@ -8,7 +8,6 @@ import {
   type Call,
   type Clause,
   type Contract,
-  concat,
   copyState,
   eq,
   extract,
@@ -28,7 +27,7 @@ import {
 } from "../microv/index.ts";
 import { useOwner } from "./donate.ts";
 import { exceptionPstate, fromUser, isAArch32, pstateAfter, syncVector } from "./exception.ts";
-import { classOf } from "./guesttrap.ts";
+import { classOf, faultIpa } from "./guesttrap.ts";
 import { constants } from "./layout.ts";
 import { holdingNothing, letsGo, requireNothingHeld } from "./lock.ts";
 import { hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
@@ -357,7 +356,7 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
         c.ensureAll("only an access that is carried out changes registers", "linear", (key, now) =>
           or(emulated, eq(read(now, "linear", key), read(before, "linear", key))),
         );
-        const target = concat(extract(55, 4, get("hpfar_el2")), bv(0, 12));
+        const target = faultIpa(get("hpfar_el2"));
         c.ensure(
           "an access to the core's memory is refused",
           implies(and(isPhysical(target), isCores(m, page(target))), refused),

@@ -627,10 +627,7 @@ function lends(c: Clause, m: Machine, level: number): Term {
   c.require("LOCK_POOL is not held", not(ghost(c.before, "poolHeld")));
   requireCounts(c, m);
   requireSettled(c, root, page(ipa));
-  c.require(
-    "a block is lent only if the host proposes one",
-    or(eq(bv(level, 2), bv(3, 2)), ult(extract(1, 0, leaf), bv(3, 2))),
-  );
+  if (level < 3) c.require("the host proposes a block", ult(extract(1, 0, leaf), bv(3, 2)));
   const status = c.result(32);
   treeChanges(c, m, root, true);
   countsChange(c, m);

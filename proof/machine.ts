@@ -623,6 +623,14 @@ function ownRange(call: Call, m: Machine, start: Term, bytes: number): (key: Ter
   return inside;
 }
 
+/** The words of the registers at `frame` in linear memory, each with its place in host memory when they begin at `pa`. */
+function frameWords(state: State, frame: Term, pa: Term): { place: Term; value: Term }[] {
+  return Array.from({ length: FRAME_BYTES / 8 }, (_, n) => ({
+    place: add(pa, bv(8 * n, 64)),
+    value: word(state, add(frame, bv(8 * n, 32))),
+  }));
+}
+
 function hostReadFrame(m: Machine): CallModel {
   return (call) => {
     const [frame, pa] = call.args as [Term, Term];
@@ -630,8 +638,7 @@ function hostReadFrame(m: Machine): CallModel {
     const inside = ownRange(call, m, frame, FRAME_BYTES);
     const fresh = call.freshMemory("frame", 29, 64);
     rewrite(call.state, "linear", inside, (key) => fresh.read(key));
-    for (let at = 0; at < FRAME_BYTES; at += 8)
-      sees(call.state, add(pa, bv(at, 64)), word(call.state, add(frame, bv(at, 32))));
+    for (const { place, value } of frameWords(call.state, frame, pa)) sees(call.state, place, value);
   };
 }
 
@@ -640,8 +647,7 @@ function hostWriteFrame(m: Machine): CallModel {
     const [pa, frame] = call.args as [Term, Term];
     hostAccess(call, m, pa, FRAME_BYTES);
     ownRange(call, m, frame, FRAME_BYTES);
-    for (let at = 0; at < FRAME_BYTES; at += 8)
-      tells(call.state, add(pa, bv(at, 64)), word(call.state, add(frame, bv(at, 32))));
+    for (const { place, value } of frameWords(call.state, frame, pa)) tells(call.state, place, value);
   };
 }
 
@@ -887,6 +893,21 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
     ownRange(call, m, image, FP_BYTES);
     registers.set(call.state, "fp", read(call.state, "images", image));
   };
+  const hostFpAccess = (call: Call): void => hostAccess(call, m, call.args[0] as Term, FP_BYTES);
+  /** The register file goes to an image in host memory, or comes from one, that `access` allows. */
+  const fpToHost =
+    (access: (call: Call) => void): CallModel =>
+    (call) => {
+      access(call);
+      tells(call.state, call.args[0] as Term, registers.get(call.state, "fp"));
+    };
+  const fpFromHost =
+    (access: (call: Call) => void): CallModel =>
+    (call) => {
+      access(call);
+      registers.set(call.state, "fp", call.fresh("guest fp", 64));
+      sees(call.state, call.args[0] as Term, registers.get(call.state, "fp"));
+    };
   const models: Record<string, CallModel> = {
     pt_read: (call) => {
       const [pa] = call.args as [Term];
@@ -918,26 +939,10 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
     host_write_frame: hostWriteFrame(m),
     fp_save: saveFp,
     fp_load: loadFp,
-    fp_save_host: (call) => {
-      const [image] = call.args as [Term];
-      hostAccess(call, m, image, FP_BYTES);
-      tells(call.state, image, registers.get(call.state, "fp"));
-    },
-    fp_load_host: (call) => {
-      const [image] = call.args as [Term];
-      hostAccess(call, m, image, FP_BYTES);
-      registers.set(call.state, "fp", call.fresh("guest fp", 64));
-      sees(call.state, image, registers.get(call.state, "fp"));
-    },
-    sve_save_host: (call) => {
-      sveAccess(call, m, registers);
-      tells(call.state, call.args[0] as Term, registers.get(call.state, "fp"));
-    },
-    sve_load_host: (call) => {
-      sveAccess(call, m, registers);
-      registers.set(call.state, "fp", call.fresh("guest fp", 64));
-      sees(call.state, call.args[0] as Term, registers.get(call.state, "fp"));
-    },
+    fp_save_host: fpToHost(hostFpAccess),
+    fp_load_host: fpFromHost(hostFpAccess),
+    sve_save_host: fpToHost((call) => sveAccess(call, m, registers)),
+    sve_load_host: fpFromHost((call) => sveAccess(call, m, registers)),
     isb: ({ state }) => setGhost(state, "unsynchronized", FALSE),
     dsb_nsh: ({ state }) => {
       const asked = ghost(state, "forgetting");

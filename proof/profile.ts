@@ -98,6 +98,12 @@ export function requireContext(c: Clause, m: Machine, context: Term): void {
 export const contextOf = (state: State, m: Machine, vcpu: Term): Term =>
   word(state, vcpuField(m, vcpuIndex(vcpu), "pa"));
 
+/** Where the structure of the host at `start` has the field that the profile calls by a name. */
+export const fieldsAt =
+  (m: Machine, start: Term) =>
+  (name: string): Term =>
+    add(start, m.profile(name));
+
 /** Demands that the vCPU whose record is at `vcpu` exists and is held, with its context, which is the result. */
 export function requireVcpu(c: Clause, m: Machine, vcpu: Term): Term {
   const index = vcpuIndex(vcpu);

@@ -50,9 +50,11 @@ import { hostKeysLoaded, hostKeysSaved, KEYS, keyPlace } from "./pauth.ts";
 import { cpuField, cpuKey, fieldOf, guestReg, has, isGuestReg, knowsNumber, thisCpu } from "./percpu.ts";
 import {
   contextOf,
+  fieldsAt,
   requireContext,
   requireInPlace,
   requireVcpu,
+  together,
   type Uses,
   useInPlace,
   usesContext,
@@ -268,6 +270,13 @@ function buffersGoOn(state: State, m: Machine, registers: Registers): void {
   }
 }
 
+/** Byte offsets in a struct user_pt_regs of what follows x0 to x30. */
+const FRAME = { sp_el0: 248, elr_el2: 256, spsr_el2: 264 } as const;
+
+/** What is `offset` bytes into the struct user_pt_regs of the context at `context`. */
+const inFrame = (m: Machine, context: Term, offset: number): Term =>
+  add(fieldsAt(m, context)("regs"), bv(offset, 64));
+
 /** Registers of SME that no trap hides. */
 export const SME = ["smpri_el1", "tpidr2_el0"] as const;
 /** Where a context goes on. */
@@ -284,17 +293,22 @@ function guestHcr(state: State, m: Machine, vcpu: Term, chosen: Term): Term {
   return bor(bor(band(chosen, mask(HCR_CHOICE)), mask(HCR_GUEST)), bor(own, fwb));
 }
 
+/** What MDCR_EL2 denies every guest: breakpoints too, unless they are loaded. */
+const mdcrDenied = (debug: Term): Term => ite(debug, mask(MDCR_GUEST), mask({ ...MDCR_GUEST, ...MDCR_TDA }));
+
 /** MDCR_EL2 for a guest of which the host wants `chosen`, by the debug registers that are loaded. */
-function guestMdcr(state: State, m: Machine, chosen: Term): Term {
-  const denied = ite(debugIsLoaded(state, m), mask(MDCR_GUEST), mask({ ...MDCR_GUEST, ...MDCR_TDA }));
-  return bor(band(chosen, mask(MDCR)), denied);
-}
+const guestMdcr = (state: State, m: Machine, chosen: Term): Term =>
+  bor(band(chosen, mask(MDCR)), mdcrDenied(debugIsLoaded(state, m)));
+
+/** What a guest may have of HCRX_EL2: what the host has itself. */
+const hcrxAllowed = (state: State, m: Machine): Term =>
+  band(mask(HCRX_CHOICE), cpuField(state, m, "hostHcrx"));
 
 /** Registers that limit a guest are what the host wants, as it was just read, within what it may choose. */
 function usesChoices(m: Machine): Uses {
   const context = (state: State, [, vcpu]: readonly Term[]) => contextOf(state, m, vcpu as Term);
   const at = ({ state }: Call, args: readonly Term[], name: string) =>
-    add(context(state, args), m.profile(name));
+    fieldsAt(m, context(state, args))(name);
   const chosen = (call: Call, args: readonly Term[], condition: Term) => {
     const place = at(call, args, "hcrEl2");
     const known = apart(place, at(call, args, "disrEl1"), at(call, args, "vsesrEl2"));
@@ -315,9 +329,9 @@ function usesChoices(m: Machine): Uses {
         eq(call.args[0] as Term, guestMdcr(call.state, m, heard(call.state, at(call, args, "mdcrEl2"), 8))),
       ),
     msr_hcrx_el2: (call, args) => {
-      const allowed = band(mask(HCRX_CHOICE), cpuField(call.state, m, "hostHcrx"));
       const wanted = heard(call.state, at(call, args, "hcrxEl2"), 8);
-      call.oblige("HCRX_EL2 is what the host wants", eq(call.args[0] as Term, band(wanted, allowed)));
+      const given = band(wanted, hcrxAllowed(call.state, m));
+      call.oblige("HCRX_EL2 is what the host wants", eq(call.args[0] as Term, given));
     },
     "debug/loadGuestDebug": (call, args) => {
       const flags = heard(call.state, at(call, args, "iflags"), 1);
@@ -341,8 +355,8 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   c.ensure("it says whether the guest was entered", ule(result, bv(1, 32)));
   c.can("the guest is entered", entered);
   c.can("the host's description is refused", not(entered));
-  const place = add(add(contextOf(before, m, vcpu), m.profile("regs")), bv(FRAME_END.spsr_el2, 64));
-  const asked = hears(c, place, 8, not(entered));
+  const context = contextOf(before, m, vcpu);
+  const asked = hears(c, inFrame(m, context, FRAME.spsr_el2), 8, not(entered));
   c.ensure(
     "what is a guest's processor state, and suits the CPU, is entered",
     or(entered, not(and(isGuestPstate(before, m, asked), suits(before, m, registers, vcpu)))),
@@ -370,11 +384,10 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   hostDebugSaved(state, m, registers, and(entered, debug));
 
   // What the host chooses for its guest, from the context as it is when the host's emulation is done with it.
-  const context = contextOf(before, m, vcpu);
-  const at = (name: string) => add(context, m.profile(name));
+  const at = fieldsAt(m, context);
   setGhost(state, "adjusted", context);
-  for (const [name, offset] of Object.entries(FRAME_END))
-    loads(c, registers, name, add(at("regs"), bv(offset, 64)), entered);
+  for (const [name, offset] of Object.entries(FRAME))
+    loads(c, registers, name, inFrame(m, context, offset), entered);
   guestEl1Loaded(c, m, registers, context, entered);
   loads(c, registers, "vdisr_el2", at("disrEl1"), and(entered, present("RAS")));
   const injects = and(present("RAS"), eq(extract(8, 8, hcr), bv(1, 1)));
@@ -393,7 +406,7 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   c.havoc("linear", (key) => and(entered, or(isGuestReg(m, key), eq(key, cpuKey(m, "usedLrs")))));
   for (let n = 0; n < 31; n++) {
     const value = c.choose(`x${n}`, 64, (after) => word(after, guestReg(m, n)));
-    reads(c, add(at("regs"), bv(8 * n, 64)), value, entered);
+    reads(c, inFrame(m, context, 8 * n), value, entered);
   }
   c.can("breakpoints are the guest's", and(entered, debug));
   c.can("keys are the guest's", keys);
@@ -426,17 +439,16 @@ function enterGuest(c: Clause, m: Machine, registers: Registers): Term {
   put("guestHcr", hcr);
   set("hcr_el2", hcr);
   const mdcr = c.choose("MDCR_EL2", 64, (after) => registers.get(after, "mdcr_el2"));
-  const denied = ite(debug, mask(MDCR_GUEST), mask({ ...MDCR_GUEST, ...MDCR_TDA }));
+  const denied = mdcrDenied(debug);
   c.ensure(
     "MDCR_EL2 is a guest's",
     implies(entered, and(eq(band(mdcr, denied), denied), isZero(without(mdcr, MDCR)))),
   );
   set("mdcr_el2", mdcr);
   const hcrx = c.choose("HCRX_EL2", 64, (after) => registers.get(after, "hcrx_el2"));
-  const allowed = band(mask(HCRX_CHOICE), cpuField(before, m, "hostHcrx"));
   c.ensure(
     "HCRX_EL2 gives what the host has, too",
-    implies(and(entered, present("HCX")), isZero(band(hcrx, bnot(allowed)))),
+    implies(and(entered, present("HCX")), isZero(band(hcrx, bnot(hcrxAllowed(before, m))))),
   );
   set("hcrx_el2", hcrx, present("HCX"));
   set("vttbr_el2", record("vttbr"));
@@ -484,11 +496,11 @@ export function usesVcpu(m: Machine, registers: Registers, vcpuOf: (args: readon
 function guestTold(c: Clause, m: Machine, registers: Registers, vcpu: Term): void {
   const { before } = c;
   const context = contextOf(before, m, vcpu);
-  const at = (name: string) => add(context, m.profile(name));
+  const at = fieldsAt(m, context);
   const put = (name: string, place: Term, condition: Term = TRUE) =>
     writes(c, place, registers.get(before, name), condition);
-  for (let n = 0; n < 31; n++) writes(c, add(at("regs"), bv(8 * n, 64)), word(before, guestReg(m, n)));
-  for (const [name, offset] of Object.entries(FRAME_END)) put(name, add(at("regs"), bv(offset, 64)));
+  for (let n = 0; n < 31; n++) writes(c, inFrame(m, context, 8 * n), word(before, guestReg(m, n)));
+  for (const [name, offset] of Object.entries(FRAME)) put(name, inFrame(m, context, offset));
   for (const { name, exists } of sharedEl1(before, m)) put(name, placeOf(m, context, name), exists);
   put("vdisr_el2", at("disrEl1"), has(before, m, "RAS"));
   put("disr_el1", at("faultDisrEl1"), hadSerror(before, m, registers));
@@ -507,12 +519,11 @@ const forgetsDirty = (m: Machine): Uses => ({
     const [place, value] = call.args as [Term, Term];
     const context = contextOf(call.state, m, args[1] as Term);
     const flags = heard(call.state, place, 1);
-    call.oblige("flags are written to the flags", eq(place, add(context, m.profile("iflags"))));
+    call.oblige("flags are written to the flags", eq(place, fieldsAt(m, context)("iflags")));
     call.oblige(
       "they are no longer dirty",
       eq(value, extract(31, 0, without(flags, fieldsIn(IFLAGS, "DEBUG_DIRTY")))),
     );
-    return usesContext(m, () => context).host_write8?.(call, args);
   },
 });
 
@@ -613,17 +624,14 @@ export function hostKeeps(
     );
 }
 
-/** x0 to x30 end here in a struct user_pt_regs, and this follows. */
-const FRAME_END = { sp_el0: 248, elr_el2: 256, spsr_el2: 264 } as const;
-
 /** Carries out what the host's emulation left to do: an exception of the guest, or an instruction behind it. */
 function adjustPc(c: Clause, m: Machine): void {
   const context = c.args[0] as Term;
   requireContext(c, m, context);
   setGhost(c.state, "adjusted", context);
-  const at = (name: string) => add(context, m.profile(name));
-  const [pcPlace, pstatePlace] = [FRAME_END.elr_el2, FRAME_END.spsr_el2].map((n) =>
-    add(at("regs"), bv(n, 64)),
+  const at = fieldsAt(m, context);
+  const [pcPlace, pstatePlace] = [FRAME.elr_el2, FRAME.spsr_el2].map((offset) =>
+    inFrame(m, context, offset),
   ) as [Term, Term];
   const places = [pcPlace, pstatePlace, at("vbarEl1"), at("sctlrEl1"), at("faultEsrEl2")];
   const flags = hears(c, at("iflags"), 1);
@@ -673,7 +681,10 @@ export function vcpuContracts({ m, registers }: Core): Contract[] {
       function: "vcpu/leaveGuest",
       parameters: ["cpu", "vcpu", "code"],
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
-      uses: { ...usesVcpu(m, registers, ([, vcpu]) => vcpu as Term), ...forgetsDirty(m) },
+      uses: together(
+        usesVcpu(m, registers, ([, vcpu]) => vcpu as Term),
+        forgetsDirty(m),
+      ),
       spec(c) {
         const [, vcpu, code] = c.args as [Term, Term, Term];
         requireVcpu(c, m, vcpu);

@@ -26,7 +26,7 @@ import { type Bits, fieldsIn, maskOf } from "./bits.ts";
 import { apart, hears, loads, reads, tells } from "./dialogue.ts";
 import type { Registers } from "./machine.ts";
 import { cpuField, cpuKey, thisCpu } from "./percpu.ts";
-import { requireContext, usesContext } from "./profile.ts";
+import { fieldsAt, requireContext, usesContext } from "./profile.ts";
 import { type Machine, write } from "./state.ts";
 import type { Core } from "./theory.ts";
 
@@ -88,25 +88,28 @@ function ofAll(state: State, m: Machine, described: Term): Term {
 const lrPlace = (m: Machine, context: Term, n: number): Term =>
   add(add(context, m.profile("vgicLr")), bv(8 * n, 64));
 
-interface Place {
-  readonly name: string;
-  readonly place: Term;
-  readonly exists: Term;
-}
-
 const VMCR = "ich_vmcr_el2";
 
-/** What a guest's interface has beside list registers, where its context has them, and whether the CPU does. */
-function interfaceOf(state: State, m: Machine, context: Term): Place[] {
+/** Where the context has VMCR, and whether it has such an interface. */
+const vmcrPlaces = (m: Machine, context: Term): { vmcr: Term; sre: Term } => {
+  const at = fieldsAt(m, context);
+  return { vmcr: at("vgicVmcr"), sre: at("vgicSre") };
+};
+
+/** The active priorities of a guest's interface, where its context has them, and whether the CPU does. */
+function prioritiesOf(
+  state: State,
+  m: Machine,
+  context: Term,
+): { name: string; place: Term; exists: Term }[] {
   const bits = cpuField(state, m, "priorityBits");
-  const priorities = [0, 1, 2, 3].flatMap((n) =>
+  return [0, 1, 2, 3].flatMap((n) =>
     [0, 1].map((group) => ({
       name: `ich_ap${group}r${n}_el2`,
       place: add(add(context, m.profile(`vgicAp${group}r`)), bv(4 * n, 64)),
       exists: n === 0 ? TRUE : ugt(bits, bv(n === 1 ? 5 : 6, 64)),
     })),
   );
-  return [...priorities, { name: VMCR, place: add(context, m.profile("vgicVmcr")), exists: TRUE }];
 }
 
 /** Whether all list registers held one value and hold another now. */
@@ -158,7 +161,7 @@ export function vgicContracts({ m, registers }: Core): Contract[] {
         const [, context] = c.args as [Term, Term];
         requireContext(c, m, context);
         hostSre(state, registers, true);
-        const at = (name: string) => add(context, m.profile(name));
+        const at = fieldsAt(m, context);
         const used = ofAll(before, m, hears(c, at("vgicUsedLrs"), 4));
         write(state, "linear", cpuKey(m, "usedLrs"), used);
         const known = apart(at("vgicUsedLrs"), at("vgicHcr"));
@@ -219,14 +222,12 @@ export function vgicContracts({ m, registers }: Core): Contract[] {
       spec(c) {
         const [, context] = c.args as [Term, Term];
         requireContext(c, m, context);
-        const has = ne(hears(c, add(context, m.profile("vgicSre")), 4), bv(0, 64));
-        for (const { name, place, exists } of interfaceOf(c.before, m, context))
-          tells(
-            c.state,
-            place,
-            extract(31, 0, registers.get(c.before, name)),
-            name === VMCR ? and(exists, has) : exists,
-          );
+        const { vmcr, sre } = vmcrPlaces(m, context);
+        const has = ne(hears(c, sre, 4), bv(0, 64));
+        const put = (name: string, place: Term, condition: Term) =>
+          tells(c.state, place, extract(31, 0, registers.get(c.before, name)), condition);
+        for (const { name, place, exists } of prioritiesOf(c.before, m, context)) put(name, place, exists);
+        put(VMCR, vmcr, has);
       },
     },
     {
@@ -239,16 +240,14 @@ export function vgicContracts({ m, registers }: Core): Contract[] {
         const { before, state } = c;
         const [, context] = c.args as [Term, Term];
         requireContext(c, m, context);
-        const places = interfaceOf(before, m, context);
-        const sre = add(context, m.profile("vgicSre"));
-        const known = and(...places.map(({ place }) => apart(sre, place)));
+        const priorities = prioritiesOf(before, m, context);
+        const { vmcr: vmcrPlace, sre } = vmcrPlaces(m, context);
+        const known = and(apart(sre, vmcrPlace), ...priorities.map(({ place }) => apart(sre, place)));
         const has = ne(hears(c, sre, 4, known), bv(0, 64));
-        for (const { name, place, exists } of places)
-          if (name !== VMCR) loads(c, registers, name, place, exists);
+        for (const { name, place, exists } of priorities) loads(c, registers, name, place, exists);
         c.havoc("registers", (key) => registers.among(key, [VMCR]));
         const vmcr = registers.get(state, VMCR);
-        const place = (places.find(({ name }) => name === VMCR) as Place).place;
-        reads(c, place, vmcr, and(known, has));
+        reads(c, vmcrPlace, vmcr, and(known, has));
         c.ensure(
           "VMCR stays where the vCPU has no such interface",
           implies(and(known, not(has)), eq(vmcr, registers.get(before, VMCR))),

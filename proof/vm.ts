@@ -720,7 +720,7 @@ export function vmContracts(core: Core): Contract[] {
             and(
               eq(at("hcr"), ite(eq(extract(2, 2, flags), bv(1, 1)), keys, bv(0, 64))),
               eq(at("sveVq"), ite(hasSve, lshr(vectorLength, bv(4, 64)), bv(0, 64))),
-              eq(at("svePa"), ite(hasSve, at("svePa"), bv(0, 64))),
+              or(hasSve, eq(at("svePa"), bv(0, 64))),
               implies(hasSve, eq(extract(11, 0, at("svePa")), extract(11, 0, buffer))),
             ),
           ),
