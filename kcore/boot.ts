@@ -138,6 +138,7 @@ function checkBootInfo(): bool {
     info.coreBase >= info.ramBase &&
     (info.coreBase - info.ramBase) >> 12 <= info.ramPages &&
     info.corePages <= info.ramPages - ((info.coreBase - info.ramBase) >> 12) &&
+    info.rootsBase != 0 &&
     (info.rootsBase & 0x1f_ffff) == 0 &&
     inCore(info.rootsBase, rootPages) &&
     inCore(info.s2pageBase, tablePages) &&

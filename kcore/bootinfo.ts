@@ -16,7 +16,10 @@ export class BootInfo {
   /** The core's own memory: image, roots, owner table and pool lie inside; no other principal ever maps it. */
   coreBase: u64;
   corePages: u64;
-  /** Page-table roots: `MAX_VMS` times two pages, 2 MiB aligned, so that a slot number is part of its root's address. */
+  /**
+   * Page-table roots: `MAX_VMS` times two pages, 2 MiB aligned, so that a slot number is part of its root's address. Not 0, for an
+   * entry at address 0 means that there is none.
+   */
   rootsBase: u64;
   /** The owner table: 8 bytes a page of RAM. */
   s2pageBase: u64;

@@ -133,6 +133,8 @@ export interface Clause {
   recallAll(memory: string, invariant: (state: State, key: Term) => Term): void;
   /** States that a run in which `condition` holds exists: shown, never granted. */
   can(name: string, condition: Term): void;
+  /** States that `fact` holds of the state at the return, locals included: shown, never granted. */
+  show(name: string, fact: (after: State) => Term): void;
   /** The result, of `width` bits, left to the function. */
   result(width: number): Term;
   /** A value left to the function that is no result; `witness` says what the function chose, from its final state. */
@@ -200,6 +202,8 @@ class CallClause implements Clause {
   recallAll(): void {}
 
   can(): void {}
+
+  show(): void {}
 
   result(width: number): Term {
     return this.call.fresh(`${this.name}`, width);
@@ -305,6 +309,10 @@ class ProofClause implements Clause {
 
   can(name: string, condition: Term): void {
     this.goal(`can happen: ${name}`, TRUE, and(this.path, condition));
+  }
+
+  show(name: string, fact: (after: State) => Term): void {
+    if (this.outcome) this.goal(name, fact(this.outcome.state));
   }
 
   result(width: number): Term {

@@ -92,6 +92,9 @@ export function loads(c: Clause, registers: Registers, name: string, pa: Term, c
   registers.set(c.state, name, value, condition);
 }
 
+/** The primitives that change what FP and SVE instructions do, from the next ISB on. */
+export const FP_CONTROLS = /^msr_(cptr|zcr)_el2$/;
+
 const HOST_READS = /^(host_read|fp_load_host|sve_load_host)/;
 
 /** What functions leave beside their effects, by the primitives and functions that leave it. */
@@ -112,7 +115,11 @@ const TRACES = {
     forgetting: /^(tlbi_vmalle1|tlbi_alle1is|ic_iallu|ic_ialluis)$/,
     forgot: /^(dsb_nsh|dsb_ish)$/,
     adjusted: /^vcpu\/adjustPc$/,
+    exhausted: /^pool\/poolAlloc$/,
+    fpUnsynchronized: FP_CONTROLS,
   },
+  /** Ghosts that functions may set to FALSE. */
+  clearing: { fpUnsynchronized: /^isb$/ },
 } as const;
 
 /** The names of all functions that may call one of those that `isSource` accepts. */
@@ -144,16 +151,20 @@ function tracesIn<Trace extends string>(
   return (name) => leavers.flatMap(({ trace, names }) => (names.has(name) ? [trace] : []));
 }
 
+const isSet = (state: State, ghostName: string): Term => state.ghosts[ghostName] as Term;
+
 /** Completes contracts: where one says nothing of what its function reads from host memory, or writes there, anything may be read, or written. */
 export function speaking(module: Module): (contract: Contract) => Contract {
   const growingIn = tracesIn(module, TRACES.growing);
   const passingIn = tracesIn(module, TRACES.passing);
   const notesIn = tracesIn(module, TRACES.notes);
+  const clearingIn = tracesIn(module, TRACES.clearing);
   return (contract) => {
     const growing = growingIn(contract.function);
     const passing = passingIn(contract.function);
     const notes = notesIn(contract.function);
-    if (growing.length + passing.length + notes.length === 0) return contract;
+    const clearing = clearingIn(contract.function).filter((name) => !notes.includes(name));
+    if (growing.length + passing.length + notes.length + clearing.length === 0) return contract;
     const any = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, "any" as const]));
     const complete = (loop: LoopContract): LoopContract => ({
       ...loop,
@@ -166,8 +177,14 @@ export function speaking(module: Module): (contract: Contract) => Contract {
           ]),
         ),
       }),
+      invariant: (now, entry) => ({
+        ...loop.invariant?.(now, entry),
+        ...Object.fromEntries(
+          clearing.map((name) => [`${name} is only cleared`, implies(isSet(now, name), isSet(entry, name))]),
+        ),
+      }),
       memories: { ...any([...growing, ...passing]), ...loop.memories },
-      ghosts: { ...any(notes), ...loop.ghosts },
+      ghosts: { ...any([...notes, ...clearing]), ...loop.ghosts },
     });
     return {
       ...contract,
@@ -182,6 +199,10 @@ export function speaking(module: Module): (contract: Contract) => Contract {
         const isUnsaid = (name: string) => c.state.memories[name] === c.before.memories[name];
         for (const name of growing.filter(isUnsaid)) c.grow(name);
         for (const name of passing) c.havoc(name);
+        for (const name of clearing) {
+          const stays = c.choose(name, 0, (after) => isSet(after, name));
+          c.state.ghosts[name] = and(isSet(c.before, name), stays);
+        }
         for (const name of notes) if (c.state.ghosts[name] === c.before.ghosts[name]) c.havocGhost(name);
         return result;
       },

@@ -40,6 +40,7 @@ import { lockFree, requireFree } from "./lock.ts";
 import { empty, extendTree, inRange, slotKey } from "./pgtable.ts";
 import {
   agrees,
+  failsExhausted,
   ghost,
   goesDown,
   HOST_ROOT,
@@ -47,6 +48,7 @@ import {
   inRam,
   isAligned,
   isCores,
+  isHosts,
   isMine,
   isNobodys,
   isPhysical,
@@ -186,6 +188,16 @@ export function donateContracts({ m }: Core): Contract[] {
         nothingStale(state);
         lockFree("hostmapHeld")(state);
       },
+      uses: {
+        "lock/release": ({ state, oblige }: Call, [pa]) => {
+          const x = page(pa as Term);
+          const refused = and(ghost(state, "s2pageHeld"), eq(state.locals[1] as Term, bv(0, 32)));
+          oblige(
+            "a page of the host or a device is mapped while the pool has tables",
+            implies(and(refused, or(not(inRam(m, x)), isHosts(state, m, x))), ghost(state, "exhausted")),
+          );
+        },
+      },
       spec(c) {
         const [pa] = c.args as [Term];
         const key = mappedKey(HOST_ROOT, page(pa));
@@ -273,6 +285,16 @@ export function donateContracts({ m }: Core): Contract[] {
         },
         s2page_write: (call: Call) =>
           call.assume(owners(call.state, m, extract(35, 0, call.args[0] as Term))),
+        "lock/release": ({ state, oblige }: Call, [vm, ipa]) => {
+          const slot = vmIndex(vm as Term);
+          const x = page(proposedAt(state, slot, page(ipa as Term)));
+          const free = and(inRam(m, x), eq(read(state, "owner", ramIndex(m, x)), bv(0, 64)));
+          const refused = and(ghost(state, "s2pageHeld"), eq(state.locals[3] as Term, Fill("REFUSED")));
+          oblige(
+            "a free page is given to a VM that has lost none, while the pool has tables",
+            implies(and(refused, free, not(isBroken(state, m, slot))), ghost(state, "exhausted")),
+          );
+        },
         pt_write: (call: Call, [vm]) => {
           const pa = call.args[0] as Term;
           const slot = vmIndex(vm as Term);
@@ -343,6 +365,18 @@ export function donateContracts({ m }: Core): Contract[] {
           call.oblige(
             "a page is taken from a VM that dies, or of which the host proposes it no more",
             or(isDying, ne(page(leaf), page(pa))),
+          );
+        },
+        "lock/release": ({ state, oblige }: Call, [vm, pa]) => {
+          const slot = vmIndex(vm as Term);
+          const entry = read(state, "owner", ramIndex(m, page(pa as Term)));
+          const leaf = proposedAt(state, slot, extract(35, 0, payloadOf(entry)));
+          const isOwn = eq(zext(ownerOf(entry), 64), word(state, vmField(m, slot, "handle")));
+          const isDying = eq(word(state, vmField(m, slot, "state")), VmState("DYING"));
+          const taken = and(isOwn, or(isDying, ne(page(leaf), page(pa as Term))));
+          oblige(
+            "its page is taken from a VM that dies, or of which the host proposes it no more, while the pool has tables",
+            implies(and(ghost(state, "s2pageHeld"), taken), ghost(state, "exhausted")),
           );
         },
         pt_read: (call: Call) => {
@@ -503,6 +537,7 @@ function donateBlock(m: Machine): Contract {
       c.require("the address is in the VM's range", inRange(before, m, slot, bits, ipa));
       const result = c.result(32);
       const done = eq(result, Fill("MAPPED"));
+      failsExhausted(c, eq(result, Fill("REFUSED")));
       const from = page(leaf);
       treesChange(c, m, HOST_ROOT, slot);
       c.havoc("paged");

@@ -38,6 +38,7 @@ import {
   nothingStale,
   page,
   read,
+  requireFpSynchronized,
   requireNothingStale,
   word,
   write,
@@ -150,6 +151,7 @@ function guestSync(c: Clause, m: Machine, registers: Registers): Term {
   requireKvm(c, m, vmOf(before, m, vcpu));
   requireNothingStale(c);
   requireFree(c, "rootHeld");
+  requireFpSynchronized(c);
   const is = (...names: readonly string[]) =>
     or(...names.map((name) => eq(extract(31, 26, registers.get(before, "esr_el2")), kind(name))));
   const sve = hasSve(before, m, vcpu);
@@ -271,6 +273,7 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
         const [, vcpu, code] = c.args as [Term, Term, Term];
         requireVcpu(c, m, vcpu);
         requireSve(c, m, vcpu);
+        requireFpSynchronized(c);
         answerHost(c.state, m, registers, vcpu, code);
         return RESUME_HOST;
       },

@@ -24,14 +24,18 @@ import {
   sub,
   type Term,
   ule,
-  variable,
+  ult,
+  zext,
 } from "../microv/index.ts";
+import { linked } from "./invariants.ts";
 import { addressFits, empty, extendTree, growing, noTable, slotKey, standsAt } from "./pgtable.ts";
 import {
   agrees,
   anyPage,
+  comparedEntry,
   comparedPage,
   covers,
+  failsExhausted,
   ghost,
   goesDown,
   HOST_ROOT,
@@ -63,9 +67,6 @@ function atHostmap(c: Clause, m: Machine, ipa: Term): void {
   c.require("the address is in the host's range", addressFits(before, m, HOST_ROOT, ipa));
 }
 
-/** The key of the entry at which tables are compared with what a contract says of them. */
-const comparedEntry = variable("any pt", 45);
-
 /** All of a leaf but its address and its two low bits, as in the Arm ARM, D8.3.2. */
 const attributesOf = (leaf: Term): Term => concat(extract(63, 48, leaf), extract(11, 2, leaf));
 const ACCESSED = 1 << 8;
@@ -83,14 +84,36 @@ export function hostmapContracts({ m }: Core): Contract[] {
       function: "hostmap/hostmapReach",
       parameters: ["ipa", "level"],
       given: nothingStale,
+      uses: {
+        "pgtable/splitBlock": (call: Call) => {
+          for (const key of [slotKey(call.args[0] as Term), comparedEntry])
+            call.assume(linked(call.state, m, extract(44, 9, key)));
+        },
+      },
       loops: {
         0: (() => {
           const grows = growing(m, host, 0, noTable);
           return {
             ...grows,
             ghosts: { ...grows.ghosts, staleLevel: "any", staleTable: "any" },
-            invariant: (now: State) => ({ "there are three tries": ule(local(now, 3), bv(3, 32)) }),
+            invariant: (now: State) => ({ "three tries are enough": ult(local(now, 3), bv(3, 32)) }),
             variant: (now: State) => sub(bv(3, 32), local(now, 3)),
+            everywhere: (now: State, entry: State) => ({
+              ...grows.everywhere?.(now, entry),
+              "each try gets a level further": {
+                memory: "pt",
+                at: (key: Term) => {
+                  const place = placeAt(now, key);
+                  const above = and(
+                    eq(place.use, tree(HOST_ROOT)),
+                    covers(place, page(local(entry, 0))),
+                    ule(zext(place.level, 32), local(now, 3)),
+                    ult(place.level, bv(3, 2)),
+                  );
+                  return implies(above, not(isValidLeaf(place.entry, place.level)));
+                },
+              },
+            }),
           };
         })(),
       },
@@ -103,6 +126,7 @@ export function hostmapContracts({ m }: Core): Contract[] {
         extendTree(c, m, HOST_ROOT, page(ipa), noTable);
         for (const name of ["staleLevel", "staleTable"]) c.havocGhost(name);
         const some = ne(result, bv(0, 64));
+        failsExhausted(c, not(some));
         c.ensure("it is an address, or nothing", and(isAligned(result, 3), isPhysical(result)));
         c.ensure(
           "it is the entry of the level for the address",
@@ -186,6 +210,7 @@ export function hostmapContracts({ m }: Core): Contract[] {
             return implies(and(fresh, covers(place, anyPage)), eq(attributesOf(place.entry), attributes));
           },
         );
+        failsExhausted(c, not(done));
         c.can("it is mapped now", done);
         c.can("the pool is empty", not(done));
         return result;

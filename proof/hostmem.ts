@@ -131,6 +131,18 @@ const countPin =
   };
 
 export function hostmemContracts({ m }: Core): Contract[] {
+  /** In `pin`, if it says no: that the range is too large, or the page that was looked at last is not the host's. */
+  const refusedRightly = (state: State): Term => {
+    const [count, mine, first, pages] = [1, 2, 3, 4].map((n) => local(state, n)) as [Term, Term, Term, Term];
+    const last = sub(add(first, count), bv(1, 64));
+    const owner = ownerOf(read(state, "owner", extract(35, 0, last)));
+    const isLast = and(ne(count, bv(0, 64)), ule(count, pages));
+    return or(
+      ne(mine, bv(0, 32)),
+      ult(bv(MAX_PIN_PAGES, 64), pages),
+      and(isLast, not(and(inTable(m, last), eq(owner, OWNER_HOST)))),
+    );
+  };
   return [
     {
       // The physical address that the host's own tables give for `va`, which may be any, or 0. PAR_EL1 keeps its value.
@@ -182,6 +194,7 @@ export function hostmemContracts({ m }: Core): Contract[] {
           const [count, , mine] = call.state.locals as Term[];
           const all = ite(ne(mine as Term, bv(0, 32)), pagesIn(pa as Term, size as Term), bv(0, 64));
           call.oblige("every page is counted, or none", eq(count as Term, all));
+          call.oblige("what is the host's is pinned", refusedRightly(call.state));
         },
       },
       loops: {
@@ -197,6 +210,7 @@ export function hostmemContracts({ m }: Core): Contract[] {
             const last = add(first, count);
             return {
               "it is found out, or not": ule(mine, bv(1, 32)),
+              "what is refused is too large, or not the host's": refusedRightly(now),
               "what was looked at is RAM": implies(
                 ne(mine, bv(0, 32)),
                 and(

@@ -36,6 +36,7 @@ import { inRange, settled, slotKey } from "./pgtable.ts";
 import { reaches } from "./profile.ts";
 import {
   covers,
+  failsExhausted,
   ghost,
   holds,
   inRam,
@@ -44,6 +45,7 @@ import {
   isAnyRoot,
   isCountedLeaf,
   isDetached,
+  isHosts,
   isMine,
   isNobodys,
   isOrdinary,
@@ -688,6 +690,7 @@ function lendBlock(m: Machine): Contract {
     },
     spec(c) {
       const status = lends(c, m, 2);
+      failsExhausted(c, eq(status, bv(Fill.REFUSED, 32)));
       c.ensure("it says what became of it", or(...[0, 1, 3].map((code) => eq(status, bv(code, 32)))));
       c.can("it must be mapped page by page", eq(status, bv(Fill.ABSENT, 32)));
       return status;
@@ -705,6 +708,9 @@ function lendPage(m: Machine): Contract {
     uses: atEmptyEntry(m, 3),
     spec(c) {
       const status = lends(c, m, 3);
+      const leaf = c.args[2] as Term;
+      c.recallAll("use", (state, table) => linked(state, m, table));
+      failsExhausted(c, and(eq(status, bv(Fill.REFUSED, 32)), mayBeLent(c.before, m, page(leaf))));
       c.ensure("it says what became of it", or(...[0, 3].map((code) => eq(status, bv(code, 32)))));
       return status;
     },
@@ -718,6 +724,9 @@ function allows(leaf: Term, fault: Term): Term {
   return ite(bit(1, fault), mayWrite, ite(bit(2, fault), not(neverExecutes), mayRead));
 }
 
+/** Whether page `x` is one of the host's, so that an ordinary VM may have it. */
+const mayBeLent = (state: State, m: Machine, x: Term): Term => and(inRam(m, x), isHosts(state, m, x));
+
 function lend(m: Machine): Contract {
   return {
     // Takes the host's proposal for an ordinary VM: it is mapped, or the host must decide, or the VM must not have it.
@@ -725,6 +734,19 @@ function lend(m: Machine): Contract {
     parameters: ["vm", "ipa", "fault"],
     forms: { 0: vmForm(m) },
     given: givenVm(m, "lend", { ordinary: true, free: ["s2pageHeld", "poolHeld"] }),
+    uses: {
+      "lock/release": ({ state, oblige }: Call) => {
+        const [, , , leaf, status] = state.locals as Term[];
+        const refused = and(
+          eq(status as Term, bv(Fill.REFUSED, 32)),
+          mayBeLent(state, m, page(leaf as Term)),
+        );
+        oblige(
+          "a page of the host's is lent while the pool has tables",
+          implies(refused, ghost(state, "exhausted")),
+        );
+      },
+    },
     spec(c) {
       const [vm, ipa, fault] = c.args as [Term, Term, Term];
       const { before, state } = c;

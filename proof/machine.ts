@@ -34,7 +34,7 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
-import { sees, tells, walks } from "./dialogue.ts";
+import { FP_CONTROLS, sees, tells, walks } from "./dialogue.ts";
 import { bootFields, isOwnArea } from "./linear.ts";
 import { areaField } from "./percpu.ts";
 import {
@@ -875,6 +875,14 @@ function sveAccess(call: Call, m: Machine, registers: Registers): void {
   hostAccess(call, m, fpsr, SVE_STATUS_BYTES);
 }
 
+/** The model of a primitive that moves FP/SIMD or SVE registers: not while it may act on what its controls held before. */
+const synchronized =
+  (model: CallModel): CallModel =>
+  (call) => {
+    call.oblige("FP/SIMD controls are in force", not(ghost(call.state, "fpUnsynchronized")));
+    return model(call);
+  };
+
 // ------------------------------------------------------------------------------------------------------------------------ all
 
 const NOTHING: CallModel = () => undefined;
@@ -937,13 +945,16 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
     host_write64: hostWrite(m, 8),
     host_read_frame: hostReadFrame(m),
     host_write_frame: hostWriteFrame(m),
-    fp_save: saveFp,
-    fp_load: loadFp,
-    fp_save_host: fpToHost(hostFpAccess),
-    fp_load_host: fpFromHost(hostFpAccess),
-    sve_save_host: fpToHost((call) => sveAccess(call, m, registers)),
-    sve_load_host: fpFromHost((call) => sveAccess(call, m, registers)),
-    isb: ({ state }) => setGhost(state, "unsynchronized", FALSE),
+    fp_save: synchronized(saveFp),
+    fp_load: synchronized(loadFp),
+    fp_save_host: synchronized(fpToHost(hostFpAccess)),
+    fp_load_host: synchronized(fpFromHost(hostFpAccess)),
+    sve_save_host: synchronized(fpToHost((call) => sveAccess(call, m, registers))),
+    sve_load_host: synchronized(fpFromHost((call) => sveAccess(call, m, registers))),
+    isb: ({ state }) => {
+      setGhost(state, "unsynchronized", FALSE);
+      setGhost(state, "fpUnsynchronized", FALSE);
+    },
     dsb_nsh: ({ state }) => {
       const asked = ghost(state, "forgetting");
       setGhost(state, "forgot", asked, eq(extract(8, 8, asked), ZERO));
@@ -995,6 +1006,7 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
         registerPolicy(call, m, register, value);
         registers.set(call.state, register, value);
         if (register === "vttbr_el2") setGhost(call.state, "unsynchronized", TRUE);
+        if (FP_CONTROLS.test(imported.field)) setGhost(call.state, "fpUnsynchronized", TRUE);
       };
     else {
       const model = models[imported.field];

@@ -30,14 +30,16 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
-import { leafLives, leafOwned, rootLevel } from "./invariants.ts";
+import { leafLives, leafOwned, linked, rootLevel } from "./invariants.ts";
 import { perform, ptWrite, vttbrOf } from "./machine.ts";
 import {
   address,
   anyOffset,
   anySlot,
   arbitraryState,
+  comparedEntry,
   covers,
+  failsExhausted,
   ghost,
   HOST_ROOT,
   holds,
@@ -156,6 +158,10 @@ export function pgtableContracts({ m }: Core): Contract[] {
       parameters: ["root", "start", "ipa", "target"],
       given: nothingStale,
       uses: {
+        pt_read: (call: Call) => {
+          for (const key of [slotKey(call.args[0] as Term), comparedEntry])
+            call.assume(linked(call.state, m, extract(44, 9, key)));
+        },
         pt_write: (call: Call, [root]) => {
           const [pa, entry] = call.args as [Term, Term];
           known(call, "use", page(entry), Use.TAKEN);
@@ -192,12 +198,17 @@ export function reachSpec(c: Clause, m: Machine, root: Term, ipa: Term, target: 
   const entry = read(state, "pt", slotKey(result));
   const some = ne(result, bv(0, 64));
   c.ensureAll("nothing is retained on the way", "pt", (key, now) => settled(now, root, x, key));
+  c.ensureAll("the entries above it are tables", "pt", (key, now) =>
+    implies(some, tablesAbove(now, m, root, x, slotLevel(result), key)),
+  );
+  c.ensureAll("no leaf is made", "pt", (key, now) => noNewLeaf(before, now, root, x, key));
   c.ensure("it is a slot for the address", implies(some, isSlot(state, result, root, x)));
   c.ensure("it is not below the target", implies(some, ule(slotLevel(result), narrow(target))));
   c.ensure(
     "it is at the target, or a block",
     implies(some, or(eq(slotLevel(result), narrow(target)), isValidLeaf(entry, slotLevel(result)))),
   );
+  failsExhausted(c, not(some));
   c.can("the target is reached", and(some, eq(slotLevel(result), bv(3, 2))));
   c.can("a block is in the way", and(some, ult(slotLevel(result), narrow(target))));
   c.can("the pool is empty", not(some));
@@ -307,6 +318,7 @@ function splitBlock(m: Machine): Contract {
         and(done, eq(root, HOST_ROOT), eq(at, bv(2, 2))),
       );
       for (const name of ["unordered", "staleLevel", "staleTable"]) c.havocGhost(name);
+      failsExhausted(c, not(done));
       c.can("a block of level 1 is split", and(done, eq(at, bv(1, 2))));
       c.can("a block of level 2 is split", and(done, eq(at, bv(2, 2))));
       c.can("the pool is empty", not(done));
@@ -320,6 +332,30 @@ export function settled(state: State, root: Term, x: Term, key: Term): Term {
   const place = placeAt(state, key);
   const onTheWay = and(eq(place.use, tree(root)), ne(place.level, bv(3, 2)), covers(place, x));
   return implies(onTheWay, or(eq(place.entry, bv(0, 64)), isValid(place.entry)));
+}
+
+/** Whether the entry at `key`, if it is on the way to `x` and above `level` (2 bits), is a table. */
+function tablesAbove(state: State, m: Machine, root: Term, x: Term, level: Term, key: Term): Term {
+  const place = placeAt(state, key);
+  const inside = and(ule(rootLevel(state, m, root), place.level), ult(place.level, level));
+  const isAbove = and(eq(place.use, tree(root)), inside, covers(place, x));
+  return implies(isAbove, isTableEntry(place.entry, place.level));
+}
+
+/** Whether the entry at `key`, if it is a leaf on the way to `x` now, was one before. */
+function noNewLeaf(before: State, now: State, root: Term, x: Term, key: Term): Term {
+  const place = placeAt(now, key);
+  const isLeaf = and(
+    eq(place.use, tree(root)),
+    covers(place, x),
+    ne(place.level, bv(3, 2)),
+    isValidLeaf(place.entry, place.level),
+  );
+  const then = placeAt(before, key);
+  return implies(
+    isLeaf,
+    and(eq(then.use, place.use), eq(then.level, place.level), eq(then.entry, place.entry)),
+  );
 }
 
 /** Which entries on the way to a page a function may change. */
@@ -376,6 +412,15 @@ function reachLoop(m: Machine): LoopContract {
       "nothing is retained on the way": {
         memory: "pt",
         at: (key) => settled(now, root(entry), page(entry.locals[2] as Term), key),
+      },
+      "the entries above the slot are tables": {
+        memory: "pt",
+        at: (key) =>
+          tablesAbove(now, m, root(entry), page(entry.locals[2] as Term), narrow(now.locals[1] as Term), key),
+      },
+      "no leaf is made": {
+        memory: "pt",
+        at: (key) => noNewLeaf(entry, now, root(entry), page(entry.locals[2] as Term), key),
       },
       ...grows.everywhere?.(now, entry),
     }),

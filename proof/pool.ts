@@ -18,6 +18,7 @@ import {
 import { field } from "./layout.ts";
 import {
   address,
+  failsExhausted,
   ghost,
   isAligned,
   isDetached,
@@ -30,6 +31,7 @@ import {
   rootLocked,
   rootOf,
   Stale,
+  setGhost,
   tlbRoot,
   Use,
   word,
@@ -49,6 +51,8 @@ export function poolContracts({ m }: Core): Contract[] {
         // The head is free, and leaves the list: it had the highest place.
         pt_read: (call: Call) => known(call, "use", page(call.args[0] as Term), Use.FREE),
         pt_write: ({ state, args }: Call) => write(state, "use", page(args[0] as Term), Use.TAKEN),
+        "lock/release": ({ state }: Call) =>
+          setGhost(state, "exhausted", eq(word(state, at("poolHead")), bv(0, 64))),
       },
       spec(c) {
         const { before, state } = c;
@@ -60,6 +64,7 @@ export function poolContracts({ m }: Core): Contract[] {
         c.ensure("it was nobody's", implies(some, isNobodys(before, m, table)));
         const inPool = ult(sub(table, page(m.info("poolBase"))), extract(35, 0, m.info("poolPages")));
         c.ensure("it lies in the pool", implies(some, inPool));
+        failsExhausted(c, not(some));
         c.can("a page is left", some);
         c.can("none is left", not(some));
         rewrite(

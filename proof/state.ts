@@ -117,6 +117,8 @@ const GHOSTS = {
   forgot: 10,
   /** The context in which `adjustPc` was last done with. */
   adjusted: 64,
+  /** Whether the pool had no page left when it was asked last. */
+  exhausted: 0,
   /** The TLB entry of `tlbRoot` and `tlbPage`: see `Stale`. */
   stale: 3,
   /** Level of the entry that went stale; whether more than one leaf did. */
@@ -126,6 +128,8 @@ const GHOSTS = {
   unordered: 0,
   /** Whether VTTBR_EL2 may have been written since the last ISB, so that TLB operations may yet act on the VMID before. */
   unsynchronized: 0,
+  /** Whether CPTR_EL2 or ZCR_EL2 may have been written since the last ISB, so that FP and SVE instructions may yet act on what was before. */
+  fpUnsynchronized: 0,
   /** Whether the machine is starting: nothing runs yet but the core. */
   booting: 0,
 } as const;
@@ -182,6 +186,17 @@ export function known(call: Pick<Call, "state" | "oblige">, name: MemoryName, ke
 /** Starts a proof where no invalidation is under way; the function's contract asks for that with `requireNothingStale`. */
 export function nothingStale(state: State): void {
   state.ghosts.stale = Stale.NO;
+}
+
+/** The function fails where the pool, asked last, had no page left, and not for want of anything else. */
+export function failsExhausted(c: Clause, failed: Term): void {
+  c.havocGhost("exhausted");
+  c.ensure("it fails only when the pool is empty", implies(failed, ghost(c.state, "exhausted")));
+}
+
+/** Demands that FP and SVE instructions act on what CPTR_EL2 and ZCR_EL2 hold, as after an exception (Arm ARM D1.3.1). */
+export function requireFpSynchronized(c: Clause): void {
+  c.require("FP/SIMD controls are in force", not(ghost(c.before, "fpUnsynchronized")));
 }
 
 /** Demands that no invalidation is under way. */
@@ -457,6 +472,9 @@ export function agrees(state: State, key: Term, x: Term): Term {
   );
 }
 
+/** The key of the entry at which tables are compared with what a contract says of them. */
+export const comparedEntry = variable("any pt", 45);
+
 /** The page of the key at which `mapped` is compared with what a contract says of it. */
 export const comparedPage = extract(35, 0, variable("any mapped", 44));
 
@@ -519,6 +537,7 @@ export function infoFacts(m: Machine): Term[] {
     uge(info("coreBase"), ramBase),
     ule(lshr(sub(info("coreBase"), ramBase), bv(12, 64)), ramPages),
     ule(info("corePages"), sub(ramPages, lshr(sub(info("coreBase"), ramBase), bv(12, 64)))),
+    ne(info("rootsBase"), bv(0, 64)),
     isAligned(info("rootsBase"), 21),
     // Follows from what is below, at some length.
     and(...["coreBase", "rootsBase", "s2pageBase", "poolBase"].map((name) => isPhysical(info(name)))),

@@ -57,6 +57,7 @@ import {
   infoFacts,
   type Machine,
   type MemoryName,
+  requireFpSynchronized,
   rewrite,
   Stale,
   word,
@@ -344,6 +345,7 @@ export function topContracts({ m, registers }: Core): Contract[] {
         );
         c.require("the guest runs", guestRuns(before, m, registers, vcpu));
         c.require("its vCPU exists", isVcpu(before, m, running));
+        requireFpSynchronized(c);
         // While they are loaded CPTR_EL2.TFP is clear, and no access to them is trapped to EL2.
         const usesFp = eq(extract(31, 26, registers.get(before, "esr_el2")), kind("FP_ASIMD"));
         const usesSve = eq(extract(31, 26, registers.get(before, "esr_el2")), kind("SVE"));

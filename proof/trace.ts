@@ -1,9 +1,22 @@
 /** Tracing for people: an event changes nothing but the ring, and a panic is the end. */
-import { and, bv, type Call, type Contract, eq, or, type Term, zext } from "../microv/index.ts";
+import {
+  add,
+  and,
+  bv,
+  type Call,
+  type Contract,
+  concat,
+  eq,
+  extract,
+  implies,
+  or,
+  type Term,
+  zext,
+} from "../microv/index.ts";
 import { constants, field } from "./layout.ts";
-import { fieldOf } from "./percpu.ts";
+import { cpuField, fieldOf } from "./percpu.ts";
 import { together } from "./profile.ts";
-import { word } from "./state.ts";
+import { read, word } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 const event = constants("trace.ts", "Event", 32);
@@ -67,18 +80,38 @@ export function traced(contract: Contract): Contract {
 
 export function traceContracts({ m, registers }: Core): Contract[] {
   // The ring, the count of events and the panic record hold nothing that the core reads: no CPU keeps what is there.
-  const record = (name: string): Contract => ({
-    function: `trace/${name}`,
+  const ring = m.layout.constant("TRACE_RING");
+  const record = {
     parameters: ["cpu", "kind", "a", "b", "c"],
     founding: true,
     forms: { 0: () => m.area },
-    spec() {},
-  });
+  };
   return [
-    // Records an event.
-    record("trace"),
-    // Records an event of the hot path, if the boot tool asked for it.
-    record("traceExit"),
+    {
+      // Records an event: in the slot that its number gives, its number, CPU and kind, then three values.
+      ...record,
+      function: "trace/trace",
+      spec(c) {
+        const [, kind, ...values] = c.args as [Term, Term, ...Term[]];
+        const index = cpuField(c.before, m, "index");
+        const [low, lowIndex] = [kind, index].map((value) => extract(15, 0, value)) as [Term, Term];
+        const fit = and(eq(zext(low, 32), kind), eq(zext(lowIndex, 64), index));
+        c.show("it is written down", (after) => {
+          const [slot, sequence] = after.locals.slice(5) as [Term, Term];
+          const at = (n: number) => read(after, "linear", add(extract(31, 3, slot), bv(n, 29)));
+          const place = add(bv(ring, 32), concat(bv(0, 17), extract(9, 0, sequence), bv(0, 5)));
+          const head = eq(at(0), concat(sequence, lowIndex, low));
+          const said = and(...values.map((value, n) => eq(at(n + 1), value)));
+          return and(eq(slot, place), implies(fit, head), said);
+        });
+      },
+    },
+    {
+      // Records an event of the hot path, if the boot tool asked for it.
+      ...record,
+      function: "trace/traceExit",
+      spec() {},
+    },
     {
       // Writes down where the core stands; nothing happens on this CPU any more.
       function: "trace/panic",

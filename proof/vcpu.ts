@@ -60,7 +60,7 @@ import {
   usesContext,
 } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
-import { HOST_ROOT, type Machine, read, setGhost, word, write } from "./state.ts";
+import { HOST_ROOT, type Machine, read, requireFpSynchronized, setGhost, word, write } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { enterVgic, hostSre, leaveVgic, VGIC_ENTRY } from "./vgic.ts";
 
@@ -689,6 +689,7 @@ export function vcpuContracts({ m, registers }: Core): Contract[] {
         const [, vcpu, code] = c.args as [Term, Term, Term];
         requireVcpu(c, m, vcpu);
         requireSve(c, m, vcpu);
+        requireFpSynchronized(c);
         guestTold(c, m, registers, vcpu);
         const result = leaveGuest(c.state, m, registers, vcpu, code);
         c.can("an SError was consumed", ne(result, code));

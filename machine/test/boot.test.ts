@@ -66,6 +66,13 @@ for (const [what, end] of [
   });
 }
 
+test("the core does not start with roots at address 0, where an entry would look like none", () => {
+  const { profile } = chooseStructures(1);
+  const bootInfo = { coreBase: 0, rootsBase: 0, s2pageBase: 0x20_0000, poolBase: 0x20_0000 + 8192 * 8 };
+  const machine = new Machine(stockCore, { ramBase: 0, ramPages: 8192, profile, bootInfo });
+  assert.throws(() => machine.powerOn(), /BOOT_INFO/);
+});
+
 test("the core starts on RAM that ends where the CPUs' addresses do", () => {
   const { kernel, machine } = openLab({ ramBase: TIB - 8192 * 4096 });
   const last = machine.memory.end - 4096;

@@ -263,6 +263,38 @@ const bugs: readonly Bug[] = [
     function: "memory/fill",
     goal: /the host proposes a block/,
   },
+  {
+    bug: "SVE registers are loaded before their length is in force",
+    file: "fpsimd.ts",
+    right: "isb();\n    sve_load_host(vcpu.svePa, image + FPSR);",
+    wrong: "sve_load_host(vcpu.svePa, image + FPSR);\n    isb();",
+    function: "guesttrap/guestSync",
+    goal: /FP\/SIMD controls are in force/,
+  },
+  {
+    bug: "a page of the host's is refused to a VM",
+    file: "memory.ts",
+    right: "slotLevel(found) != 3) return Fill.REFUSED;",
+    wrong: "slotLevel(found) != 2) return Fill.REFUSED;",
+    function: "memory/lendPage",
+    goal: /it fails only when the pool is empty/,
+  },
+  {
+    bug: "a structure of the largest size is not pinned",
+    file: "hostmem.ts",
+    right: "let mine = pages <= MAX_PIN_PAGES;",
+    wrong: "let mine = pages < MAX_PIN_PAGES;",
+    function: "hostmem/pin",
+    goal: /what is the host's is pinned/,
+  },
+  {
+    bug: "the number of an event lands in its CPU's place",
+    file: "trace.ts",
+    right: "((<u64>sequence) << 32)",
+    wrong: "((<u64>sequence) << 16)",
+    function: "trace/trace",
+    goal: /it is written down/,
+  },
 ];
 
 const solvers = await findSolvers();
