@@ -79,6 +79,7 @@ export class Executor {
   private readonly loops = new Map<Instruction, LoopSpec | UnrolledLoop>();
   private readonly linear: LinearMemory;
   private readonly position: string[] = [];
+  private readonly places = new Map<Func, ReadonlyMap<Instruction, number>>();
   private readonly used = new Map<string, number>();
   private frames: Frame[] = [];
   private deadline = 0;
@@ -199,10 +200,15 @@ export class Executor {
 
   // --------------------------------------------------------------------------------------------------------- names and demands
 
-  /** An instruction by its place in its function, which an edit of another function does not move. */
-  private place(instruction: Instruction, frame: Frame): string {
-    const { name, bytes } = frame.func;
-    return `${name.split("/").at(-1)}+${(instruction.offset - bytes.start).toString(16)}`;
+  /** A call or loop by its number among those of its function, which an edit of anything else does not change. */
+  private place(instruction: Instruction, { func }: Frame): string {
+    let places = this.places.get(func);
+    if (!places) {
+      const named = [...instructions(func.body)].filter(({ op }) => op === "call" || op === "loop");
+      places = new Map(named.map((one, n) => [one, n]));
+      this.places.set(func, places);
+    }
+    return `${func.name.split("/").at(-1)}+${places.get(instruction)}`;
   }
 
   /** Names depend only on where execution is, never on what ran before: a replay of one path meets the same names. */

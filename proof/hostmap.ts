@@ -21,13 +21,14 @@ import {
   not,
   or,
   type State,
+  shl,
   sub,
   type Term,
   ule,
   ult,
   zext,
 } from "../microv/index.ts";
-import { linked } from "./invariants.ts";
+import { linked, rootLevel } from "./invariants.ts";
 import { addressFits, empty, extendTree, growing, noTable, slotKey, standsAt } from "./pgtable.ts";
 import {
   agrees,
@@ -44,13 +45,16 @@ import {
   isAligned,
   isHosts,
   isPhysical,
+  isTableEntry,
   isValidLeaf,
   known,
   type Machine,
   mappedKey,
   nothingStale,
+  type Place,
   page,
   placeAt,
+  read,
   requireNothingStale,
   someOffset,
   tree,
@@ -75,9 +79,41 @@ const READ_WRITE = 3 << 4;
 const MEMORY = bv(ACCESSED | READ_WRITE | (3 << 6) | 0xf, 26);
 const DEVICE = bv(ACCESSED | READ_WRITE | 1, 26);
 
+/** Whether a block of level 1 or 2 around page `x` (36 bits) may be mapped: nothing there is the core's, and all of it is RAM, or nothing. */
+function mayBeBlock(m: Machine, level: Term, x: Term): Term {
+  const around = (bits: number): Term => {
+    const base = concat(bv(0, 16), extract(35, bits - 12, x), bv(0, bits));
+    const end = add(base, bv(2 ** bits, 64));
+    const range = (name: "core" | "ram") => {
+      const first = m.info(`${name}Base`);
+      return { first, end: add(first, shl(m.info(`${name}Pages`), bv(12, 64))) };
+    };
+    const [core, ram] = [range("core"), range("ram")];
+    const meets = (other: { first: Term; end: Term }) => and(ult(base, other.end), ult(other.first, end));
+    const isRam = and(ule(ram.first, base), ule(end, ram.end));
+    return and(not(meets(core)), or(not(meets(ram)), isRam));
+  };
+  return or(and(eq(level, bv(1, 2)), around(30)), and(eq(level, bv(2, 2)), around(21)));
+}
+
+/** Whether the entry at `key`, if it is on the way to page `x` and a table was put there, may be no block. */
+function neededTable(before: State, now: State, m: Machine, x: Term, key: Term): Term {
+  const place = placeAt(now, key);
+  const isTable = (at: Place) =>
+    and(eq(at.use, tree(HOST_ROOT)), covers(at, x), isTableEntry(at.entry, at.level));
+  return implies(and(isTable(place), not(isTable(placeAt(before, key)))), not(mayBeBlock(m, place.level, x)));
+}
+
+/** A table, the one that links it, and the one that links that. */
+function upwards(state: State, table: Term): Term[] {
+  const above = (below: Term) => extract(44, 9, read(state, "parent", below));
+  return [table, above(table), above(above(table))];
+}
+
 export function hostmapContracts({ m }: Core): Contract[] {
   const host = () => HOST_ROOT;
   const local = (state: State, index: number) => state.locals[index] as Term;
+  const grown = growing(m, host, 0, empty);
   return [
     {
       // The address of the entry of `level` for `ipa`, with tables above it and blocks split, nothing else mapped; 0 when the pool is empty.
@@ -144,8 +180,11 @@ export function hostmapContracts({ m }: Core): Contract[] {
       given: nothingStale,
       uses: {
         pt_read: (call: Call, [ipa]) => {
-          for (const key of [slotKey(call.args[0] as Term), comparedEntry])
+          for (const key of [slotKey(call.args[0] as Term), comparedEntry]) {
             call.assume(agrees(call.state, key, page(ipa as Term)));
+            for (const table of upwards(call.state, extract(44, 9, key)))
+              call.assume(linked(call.state, m, table));
+          }
         },
         pt_write: (call: Call) => {
           const [pa, leaf] = call.args as [Term, Term];
@@ -159,7 +198,37 @@ export function hostmapContracts({ m }: Core): Contract[] {
       },
       loops: {
         0: {
-          ...growing(m, host, 0, empty),
+          ...grown,
+          everywhere: (now, entry) => {
+            const x = page(local(entry, 0));
+            return {
+              ...grown.everywhere?.(now, entry),
+              "a table is made where a block may not be": {
+                memory: "pt",
+                at: (key) => neededTable(entry, now, m, x, key),
+              },
+              "there are tables above the level, or just above one where a block may not be": {
+                memory: "pt",
+                at: (key) => {
+                  const place = placeAt(now, key);
+                  const isAbove = and(
+                    eq(place.use, tree(HOST_ROOT)),
+                    covers(place, x),
+                    ule(rootLevel(now, m, HOST_ROOT), place.level),
+                    ult(zext(place.level, 32), local(now, 1)),
+                  );
+                  const isNext = eq(zext(place.level, 32), sub(local(now, 1), bv(1, 32)));
+                  return implies(
+                    isAbove,
+                    or(
+                      isTableEntry(place.entry, place.level),
+                      and(isNext, not(mayBeBlock(m, place.level, x))),
+                    ),
+                  );
+                },
+              },
+            };
+          },
           invariant: (now, entry) => ({
             "the level is one of the tree's": ule(local(now, 1), bv(3, 32)),
             "it goes down": ule(local(entry, 1), local(now, 1)),
@@ -209,6 +278,9 @@ export function hostmapContracts({ m }: Core): Contract[] {
             const attributes = ite(inRam(m, anyPage), MEMORY, DEVICE);
             return implies(and(fresh, covers(place, anyPage)), eq(attributesOf(place.entry), attributes));
           },
+        );
+        c.ensureAll("a table is made where a block may not be", "pt", (key, now) =>
+          implies(done, neededTable(before, now, m, x, key)),
         );
         failsExhausted(c, not(done));
         c.can("it is mapped now", done);

@@ -285,7 +285,7 @@ const bugs: readonly Bug[] = [
     right: "let mine = pages <= MAX_PIN_PAGES;",
     wrong: "let mine = pages < MAX_PIN_PAGES;",
     function: "hostmem/pin",
-    goal: /what is the host's is pinned/,
+    goal: /what is refused is too large, or not the host.s/,
   },
   {
     bug: "the number of an event lands in its CPU's place",
