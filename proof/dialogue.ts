@@ -115,6 +115,8 @@ const TRACES = {
     forgetting: /^(tlbi_vmalle1|tlbi_alle1is|ic_iallu|ic_ialluis)$/,
     forgot: /^(dsb_nsh|dsb_ish)$/,
     adjusted: /^vcpu\/adjustPc$/,
+    obtained: /^memory\/(mapForHost|withdraw|giveToHost)$/,
+    lastOwner: /^memory\/ownerNow$/,
     exhausted: /^pool\/poolAlloc$/,
     fpUnsynchronized: FP_CONTROLS,
   },

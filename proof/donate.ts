@@ -26,6 +26,7 @@ import {
   type State,
   sub,
   type Term,
+  TRUE,
   ugt,
   ule,
   ult,
@@ -69,6 +70,7 @@ import {
   requireNothingStale,
   rewrite,
   rootLocked,
+  setGhost,
   tree,
   Use,
   word,
@@ -154,6 +156,10 @@ function ofVm(call: Call, [vm]: readonly Term[]): void {
   known(call, "use", page(call.args[0] as Term), tree(slot));
 }
 
+/** Leaves word whether the host got the page. */
+const obtains: NonNullable<Contract["atReturn"]> = (state, _, done) =>
+  setGhost(state, "obtained", eq(done as Term, bv(1, 32)));
+
 export function donateContracts({ m }: Core): Contract[] {
   return [
     {
@@ -164,6 +170,7 @@ export function donateContracts({ m }: Core): Contract[] {
         nothingStale(state);
         lockFree("s2pageHeld")(state);
       },
+      atReturn: (state, _, owner) => setGhost(state, "lastOwner", owner as Term),
       spec(c) {
         const [pa] = c.args as [Term];
         requireNothingStale(c);
@@ -175,6 +182,7 @@ export function donateContracts({ m }: Core): Contract[] {
           "the core owns its memory and nothing else",
           eq(isCores(m, page(pa)), eq(owner, zext(OWNER_CORE, 64))),
         );
+        setGhost(c.state, "lastOwner", owner);
         c.can("it is a VM", ugt(owner, zext(OWNER_RESERVED, 64)));
         c.can("it is the host", eq(owner, zext(OWNER_HOST, 64)));
         return owner;
@@ -198,6 +206,7 @@ export function donateContracts({ m }: Core): Contract[] {
           );
         },
       },
+      atReturn: obtains,
       spec(c) {
         const [pa] = c.args as [Term];
         const key = mappedKey(HOST_ROOT, page(pa));
@@ -211,6 +220,7 @@ export function donateContracts({ m }: Core): Contract[] {
         c.ensure("it is mapped where that is said", implies(done, holds(c.state, "mapped", key)));
         c.ensure("only what the host's tables can reach is mapped", implies(done, isPhysical(pa)));
         c.ensure("nothing of the core is mapped", implies(done, not(isCores(m, page(pa)))));
+        setGhost(c.state, "obtained", done);
         c.can("it is mapped", done);
         c.can("it is not", not(done));
         return result;
@@ -221,6 +231,7 @@ export function donateContracts({ m }: Core): Contract[] {
       function: "memory/giveToHost",
       parameters: ["pa"],
       given: nothingStale,
+      atReturn: (state) => setGhost(state, "obtained", TRUE),
       spec(c) {
         const [pa] = c.args as [Term];
         const { before, state } = c;
@@ -250,6 +261,7 @@ export function donateContracts({ m }: Core): Contract[] {
         write(state, "owner", index, bv(0, 64));
         write(state, "zeroed", x, ONE);
         write(state, "cleaned", x, ONE);
+        setGhost(state, "obtained", TRUE);
         c.can("the host maps it now", holds(state, "mapped", mappedKey(HOST_ROOT, x)));
       },
     },
@@ -390,6 +402,7 @@ export function donateContracts({ m }: Core): Contract[] {
           call.assume(agrees(call.state, slotKey(call.args[0] as Term), page(ipa)));
         },
       },
+      atReturn: obtains,
       spec(c) {
         const [vm, pa] = c.args as [Term, Term];
         const { before, state } = c;
@@ -408,6 +421,7 @@ export function donateContracts({ m }: Core): Contract[] {
         write(state, "linear", extract(31, 3, vmField(m, slot, "broken")), bv(1, 64), done);
         c.havoc("owner", (key) => eq(key, index));
         c.ensure("the page is the host's", implies(done, eq(read(state, "owner", index), bv(0, 64))));
+        setGhost(state, "obtained", done);
         c.can("it is done", done);
         c.can("it is not", not(done));
         return result;

@@ -258,6 +258,7 @@ export function hostmemContracts({ m }: Core): Contract[] {
       },
       spec(c) {
         const [pa, size] = c.args as [Term, Term];
+        c.require("stage 1 gave the address", ne(pa, bv(0, 64)));
         requireSize(c, size);
         requireNothingStale(c);
         requireFree(c, "s2pageHeld");

@@ -22,6 +22,7 @@ import {
   shl,
   type Term,
   TRUE,
+  ugt,
   ult,
   zext,
 } from "../microv/index.ts";
@@ -32,10 +33,12 @@ import { constants } from "./layout.ts";
 import { holdingNothing, letsGo, requireNothingHeld } from "./lock.ts";
 import { hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
 import { useVmRecord } from "./records.ts";
-import { isCores, isPhysical, page, read } from "./state.ts";
+import { ghost, inRam, isCores, isPhysical, type Machine, OWNER_RESERVED, page, read } from "./state.ts";
 import type { Core } from "./theory.ts";
 
 const exceptionClass = constants("guesttrap.ts", "Class", 64);
+const event = constants("trace.ts", "Event", 32);
+const LIVE = constants("vm.ts", "Reclaim", 32)("LIVE");
 
 const KERNEL_BIT = 55;
 const CLASS_SHIFT = 26;
@@ -131,6 +134,46 @@ function single(instruction: Term): Access {
     writesBack,
     base: extract(9, 5, instruction),
     offset: sext(extract(20, 12, instruction), 64),
+  };
+}
+
+/**
+ * What `hostAbort` owes where it answers a translation fault: the host tries again where it got the page, or the page has changed hands; a
+ * VM that is there, which keeps its page, is why an access is carried out in its stead.
+ */
+function reclaims(m: Machine): NonNullable<Contract["uses"]> {
+  const found = ({ state }: Call) => {
+    const [, , ipa, , owner, slot, outcome] = state.locals as [Term, Term, Term, Term, Term, Term, Term];
+    return {
+      inRam: and(isPhysical(ipa), inRam(m, page(ipa))),
+      isVms: ugt(owner, zext(OWNER_RESERVED, 64)),
+      isGone: eq(slot, bv(0, 32)),
+      isLive: eq(outcome, LIVE),
+      stays: eq(ghost(state, "lastOwner"), owner),
+      obtained: ghost(state, "obtained"),
+    };
+  };
+  return {
+    "trace/trace": (call) => {
+      const { inRam, isVms, isGone, stays, obtained } = found(call);
+      call.oblige(
+        "the host tries again where it may have the page, or somebody else",
+        implies(
+          eq(call.args[1] as Term, event("PAGE_RETURNED")),
+          and(inRam, or(not(stays), obtained, and(isVms, isGone))),
+        ),
+      );
+    },
+    "hosttrap/emulateAccess": (call) => {
+      const { inRam, isVms, stays, obtained } = found(call);
+      call.oblige("an access to a VM's page is carried out", and(inRam, isVms, stays, not(obtained)));
+    },
+    "hosttrap/injectAbort": (call, [, esr]) => {
+      const { inRam, isVms, isLive, stays, obtained } = found(call);
+      const kept = and(stays, not(obtained), eq(isVms, isLive));
+      const isTranslation = eq(extract(5, 2, esr as Term), bv(1, 4));
+      call.oblige("what the host does not get is somebody else's", implies(and(isTranslation, inRam), kept));
+    },
   };
 }
 
@@ -320,6 +363,7 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m) },
       given: holdingNothing,
       uses: {
+        ...reclaims(m),
         s2page_read: useOwner(m),
         ...Object.fromEntries(
           ["lock/acquire", "memory/withdraw", "memory/giveToHost"].map((name) => [

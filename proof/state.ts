@@ -117,6 +117,9 @@ const GHOSTS = {
   forgot: 10,
   /** The context in which `adjustPc` was last done with. */
   adjusted: 64,
+  /** Whether the host got the page that was last sought for it, and the owner that was found last. */
+  obtained: 0,
+  lastOwner: 64,
   /** Whether the pool had no page left when it was asked last. */
   exhausted: 0,
   /** The TLB entry of `tlbRoot` and `tlbPage`: see `Stale`. */
