@@ -38,7 +38,7 @@ import { invariantsOf } from "./invariants.ts";
 import { field, fieldNames } from "./layout.ts";
 import { holdingNothing } from "./lock.ts";
 import { type Registers, vttbrOf } from "./machine.ts";
-import { cpuField, cpuKey, type Feature, has, setHostReg, thisCpu } from "./percpu.ts";
+import { cpuField, cpuKey, FEATURES, type Feature, has, setHostReg, thisCpu } from "./percpu.ts";
 import { profileField } from "./profile.ts";
 import {
   address,
@@ -110,6 +110,8 @@ function detect(c: Clause, m: Machine, registers: Registers): void {
   c.havoc("linear", (key) => or(...DETECTED.map((name) => eq(key, cpuKey(m, name)))));
   for (const [name, exists] of Object.entries(detected(before, registers)))
     c.ensure(`${name} is what the ID registers say`, eq(has(state, m, name as Feature), exists));
+  const others = extract(63, FEATURES.length, cpuField(state, m, "features"));
+  c.ensure("there is no other feature", eq(others, bv(0, others.width)));
   const dfr0 = registers.get(before, "id_aa64dfr0_el1");
   const vtr = registers.get(before, "ich_vtr_el2");
   const is = (name: string, value: Term) => eq(cpuField(state, m, name), zext(value, 64));

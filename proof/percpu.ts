@@ -58,7 +58,7 @@ export const guestReg = (m: Machine, n: number): Term => inArea(m, m.layout.cons
 export const thisCpu = (m: Machine) => () => m.area;
 
 /** Features of a CPU, by bit of `Cpu.features`. */
-const FEATURES = [
+export const FEATURES = [
   "SVE",
   "RAS",
   "PMU",
