@@ -474,11 +474,10 @@ function loopOf(
   return {
     ...spec,
     ghosts: { ...scratch, ...spec.ghosts },
-    invariant: (now, entry) => {
-      const everywhere = spec.everywhere?.(now, entry) ?? {};
-      const head = copyState(now);
+    atHead: (head, entry) => {
+      const everywhere = spec.everywhere?.(head, entry) ?? {};
       for (const name of chosen) {
-        const base = now.memories[name]?.baseName;
+        const base = head.memories[name]?.baseName;
         if (base === undefined || base === entry.memories[name]?.baseName) continue;
         const granted = [
           ...theory.invariants
@@ -490,7 +489,9 @@ function loopOf(
         ];
         for (const fact of granted) facts.push({ memory: base, at: (key) => implies(head.path, fact(key)) });
       }
-      const anywhere = Object.entries(everywhere).map(([name, { memory, at }]) => {
+    },
+    invariant: (now, entry) => {
+      const anywhere = Object.entries(spec.everywhere?.(now, entry) ?? {}).map(([name, { memory, at }]) => {
         const width = (now.memories[memory] as Memory).keyWidth;
         return [name, at(variable(`any ${memory}`, width))] as const;
       });

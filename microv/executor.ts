@@ -399,6 +399,7 @@ export class Executor {
     const entry = copyState(before);
     const head = this.arbitraryHead(at, spec, entry);
     this.obligeHead("at entry", at, spec, entry, entry);
+    spec.atHead?.(copyState(head), entry);
     for (const fact of Object.values(spec.invariant?.(copyState(head), entry) ?? {})) {
       this.facts.push(implies(head.path, fact));
     }

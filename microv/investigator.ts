@@ -34,11 +34,13 @@ export class Investigator {
     this.certifier = new Certifier(parallel > 1 ? parallel - 1 : 0);
   }
 
-  ask(query: Query): Promise<Finding> {
+  /** @param milliseconds for this question, where it is to be given up sooner than others */
+  ask(query: Query, milliseconds = this.limits.milliseconds): Promise<Finding> {
     if (query.isFalse) return Promise.resolve({ status: "unsat", solver: "simplifier", certified: true });
     let finding = this.known.get(query.digest);
     if (!finding) {
-      finding = this.investigate(query).catch(
+      const limits = { ...this.limits, milliseconds: Math.min(milliseconds, this.limits.milliseconds) };
+      finding = this.investigate(query, limits).catch(
         (error): Finding => ({
           status: "unknown",
           solver: "none",
@@ -50,11 +52,11 @@ export class Investigator {
     return finding;
   }
 
-  private async investigate(query: Query): Promise<Finding> {
+  private async investigate(query: Query, limits: Limits): Promise<Finding> {
     const kept = await this.fromCache(query);
     if (kept) return kept;
     const { certify = false, solvers } = this.options;
-    const answer = await solve(query, solvers, this.limits, certify);
+    const answer = await solve(query, solvers, limits, certify);
     if (answer.status === "unknown") return answer;
     const { solver } = answer;
     if (answer.status === "sat") {

@@ -62,6 +62,8 @@ export interface UnrolledLoop {
 export interface LoopSpec {
   /** Named facts. */
   invariant?(now: State, entry: State): Record<string, Term>;
+  /** Told of the arbitrary state at the head, of which alone the specification may be assumed. */
+  atHead?(head: State, entry: State): void;
   /** An unsigned word that each iteration makes smaller. */
   variant(now: State, entry: State): Term;
   readonly locals?: Record<number, (now: State, entry: State) => Term>;

@@ -74,6 +74,9 @@ interface Task {
 /** Most obligations in one question. With more, the solver loses more than the shared formulas gain. */
 const MOST_TOGETHER = 12;
 
+/** Milliseconds for a question of several obligations: one that takes longer is several hard ones, or one that is easier alone. */
+const TOGETHER = 5000;
+
 /** Most of an obligation's formulas, as a fraction, that may be new to the question that it joins: unlike ones are harder together. */
 const MOST_NEW = 0.5;
 
@@ -165,7 +168,7 @@ class Work {
     if (tasks.length === 1) return this.refuteAlone(tasks[0] as Task);
     const goals = tasks.flatMap((task) => task.goals).filter((goal) => failure(goal) !== FALSE);
     const finding = await this.timed(tasks, () =>
-      this.investigator.ask(this.queryFor(goals, failure, 1).query),
+      this.investigator.ask(this.queryFor(goals, failure, 1).query, TOGETHER),
     );
     if (finding.status === "unsat") {
       for (const task of tasks) this.refuted.set(task, finding);

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { eq, extract, ult } from "../build.ts";
+import { and, eq, extract, implies, ne, sub, ule, ult, zext } from "../build.ts";
 import { type Contract, functionProblem, type Theory } from "../contract.ts";
 import { WordMemory } from "../linear.ts";
 import { Memory } from "../memory.ts";
 import { decode } from "../module.ts";
 import { prove } from "../prover.ts";
 import { findSolvers } from "../solver.ts";
-import { initialState } from "../state.ts";
+import { initialState, type State } from "../state.ts";
 import { bv, type Term } from "../term.ts";
 import { compile } from "./wasm.ts";
 
@@ -87,4 +87,54 @@ test("what is included is stored, perhaps among more, and nothing is taken out",
   assert.deepEqual(await includes("put(a, 1); put(a + 1, 1);"), {});
   assert.deepEqual(await includes("put(a + 1, 1);"), { "bits has what is stated (0)": "failed" });
   assert.deepEqual(await includes("put(a, 1); put(a + 1, 0);"), { "bits only grows": "failed" });
+});
+
+/** Proves, of a loop that looks at the first `a` bits with the primitive `get`, that all are 1 where it says so. */
+async function looks(at: string): Promise<readonly string[]> {
+  const { wasm } = await compile(
+    "looks",
+    `@external("machine", "get") declare function get(at: u32): u32;
+     export function f(a: u32): u32 {
+       let all: u32 = 1;
+       for (let i: u32 = 0; i < a; i++) all = all & get(${at});
+       return all;
+     }`,
+  );
+  const module = decode(wasm);
+  const bit = (state: State, key: Term) => (state.memories.bits as Memory).read(key);
+  const bits: Theory = {
+    ...theory,
+    start: () => initialState({ bits: Memory.arbitrary("bits", 32, 1) }),
+    models: { "machine.get": ({ state, args }) => zext(bit(state, args[0] as Term), 32) },
+  };
+  const [I, ALL] = [1, 2];
+  const contract: Contract = {
+    function: module.functions.find(({ exports }) => exports.includes("f"))?.name ?? "",
+    loops: {
+      0: {
+        invariant: (now) => ({ "it is found out, or not": ule(now.locals[ALL] as Term, bv(1, 32)) }),
+        variant: (now) => sub(now.locals[0] as Term, now.locals[I] as Term),
+        everywhere: (now, entry) => ({
+          "nothing changes": { memory: "bits", at: (key) => eq(bit(now, key), bit(entry, key)) },
+          "what was seen is 1": {
+            memory: "bits",
+            at: (key) => {
+              const seen = and(ne(now.locals[ALL] as Term, bv(0, 32)), ult(key, now.locals[I] as Term));
+              return implies(seen, eq(bit(now, key), bv(1, 1)));
+            },
+          },
+        }),
+        memories: { bits: "any" },
+      },
+    },
+    spec: (c) => c.result(32),
+  };
+  const problem = functionProblem(module, bits, [contract], contract);
+  const results = await prove([problem], { solvers: await findSolvers() });
+  return results.filter(({ status }) => status !== "proved").map(({ name }) => name);
+}
+
+test("what a loop is to keep is not assumed at its end, where its body changes nothing", async () => {
+  assert.deepEqual(await looks("i"), []);
+  assert.deepEqual(await looks("i >> 1"), ["loop: what was seen is 1 after an iteration"]);
 });

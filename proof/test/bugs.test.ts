@@ -264,6 +264,14 @@ const bugs: readonly Bug[] = [
     goal: /the host proposes a block/,
   },
   {
+    bug: "one page of a block is looked at for all",
+    file: "memory.ts",
+    right: "all = all && isFreePage(first + i);",
+    wrong: "all = all && isFreePage(first);",
+    function: "memory/donateBlock",
+    goal: /all so far are free/,
+  },
+  {
     bug: "SVE registers are loaded before their length is in force",
     file: "fpsimd.ts",
     right: "isb();\n    sve_load_host(vcpu.svePa, image + FPSR);",
