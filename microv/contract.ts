@@ -468,17 +468,16 @@ function loopOf(
 ): LoopSpec | UnrolledLoop {
   if ("unroll" in spec) return spec;
   const chosen = Object.entries(spec.memories ?? {}).flatMap(([name, form]) =>
-    form === "any" ? [name] : [],
+    typeof form === "function" ? [] : [name],
   );
   const scratch = Object.fromEntries((theory.scratch ?? []).map((name) => [name, "any" as const]));
   return {
     ...spec,
     ghosts: { ...scratch, ...spec.ghosts },
-    atHead: (head, entry) => {
+    atHead: (head, entry, arbitrary) => {
       const everywhere = spec.everywhere?.(head, entry) ?? {};
-      for (const name of chosen) {
-        const base = head.memories[name]?.baseName;
-        if (base === undefined || base === entry.memories[name]?.baseName) continue;
+      for (const [name, { baseName: base }] of Object.entries(arbitrary)) {
+        if (base === undefined) continue;
         const granted = [
           ...theory.invariants
             .filter(({ memory }) => memory === name)

@@ -18,6 +18,7 @@ import type {
   CallModel,
   ExecutorOptions,
   LoopSpec,
+  MemoryForm,
   Obligation,
   ObligationKind,
   UnrolledLoop,
@@ -64,6 +65,11 @@ interface Frame {
 
 /** An undecided back branch more often than this is taken for a loop that never folds. */
 const UNDECIDED_ITERATIONS = 64;
+
+/** The memory that a form gives, with `rest` where it leaves it open. */
+function given(form: Exclude<MemoryForm, "any">, now: State, entry: State, rest: Memory): Memory {
+  return typeof form === "function" ? form(now, entry) : form.open(now, entry, rest);
+}
 
 export class Executor {
   readonly module: Module;
@@ -397,9 +403,9 @@ export class Executor {
   private loopBySpec(at: Instruction, spec: LoopSpec, before: State, frame: Frame): State | undefined {
     this.position.push(this.place(at, frame), "#");
     const entry = copyState(before);
-    const head = this.arbitraryHead(at, spec, entry);
+    const { head, arbitrary } = this.arbitraryHead(at, spec, entry);
     this.obligeHead("at entry", at, spec, entry, entry);
-    spec.atHead?.(copyState(head), entry);
+    spec.atHead?.(copyState(head), entry, arbitrary);
     for (const fact of Object.values(spec.invariant?.(copyState(head), entry) ?? {})) {
       this.facts.push(implies(head.path, fact));
     }
@@ -417,9 +423,10 @@ export class Executor {
     return end;
   }
 
-  /** The state at the head of an arbitrary iteration. */
-  private arbitraryHead(at: Instruction, spec: LoopSpec, entry: State): State {
+  /** The state at the head of an arbitrary iteration, and what is arbitrary in its memories. */
+  private arbitraryHead(at: Instruction, spec: LoopSpec, entry: State) {
     const head = copyState(entry);
+    const arbitrary: Record<string, Memory> = {};
     const assignments = [...instructions(at.body)].filter(
       (i) => i.op === "local.set" || i.op === "local.tee",
     );
@@ -432,7 +439,9 @@ export class Executor {
     for (const [name, form] of Object.entries(spec.memories ?? {})) {
       const old = entry.memories[name];
       if (!old) throw this.error(`the loop specification names an unknown memory ${name}`, at);
-      if (form === "any") head.memories[name] = this.freshMemory(name, old.keyWidth, old.valueWidth);
+      if (typeof form === "function") continue;
+      arbitrary[name] = this.freshMemory(name, old.keyWidth, old.valueWidth);
+      if (form === "any") head.memories[name] = arbitrary[name];
     }
     for (const [index, form] of Object.entries(spec.locals ?? {}))
       head.locals[Number(index)] = form(copyState(head), entry);
@@ -440,9 +449,10 @@ export class Executor {
       if (form !== "any") head.ghosts[name] = form(copyState(head), entry);
     }
     for (const [name, form] of Object.entries(spec.memories ?? {})) {
-      if (form !== "any") head.memories[name] = form(copyState(head), entry);
+      if (form !== "any")
+        head.memories[name] = given(form, copyState(head), entry, arbitrary[name] as Memory);
     }
-    return head;
+    return { head, arbitrary };
   }
 
   /** Demands that `now` is a state the specification allows at the head. */
@@ -461,7 +471,7 @@ export class Executor {
       if (form === "any") continue;
       const memory = now.memories[name] as Memory;
       const key = this.fresh(`key of ${name}`, memory.keyWidth);
-      demand(`${name} is its closed form`, eq(memory.read(key), form(now, entry).read(key)));
+      demand(`${name} is its closed form`, eq(memory.read(key), given(form, now, entry, memory).read(key)));
     }
   }
 

@@ -65,6 +65,7 @@ export type {
   CallModel,
   ExecutorOptions,
   LoopSpec,
+  MemoryForm,
   Obligation,
   TraceEvent,
   UnrolledLoop,

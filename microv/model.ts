@@ -54,21 +54,31 @@ export interface UnrolledLoop {
 }
 
 /**
+ * What a loop makes of a memory: anything; or what a closed form gives; or that where the form does not leave it open. What an open form is
+ * given as `rest` is arbitrary at the head, and at the end what the memory is then: the form may read it, at the key that is asked for,
+ * where it says nothing.
+ */
+export type MemoryForm =
+  | "any"
+  | ((now: State, entry: State) => Memory)
+  | { readonly open: (now: State, entry: State, rest: Memory) => Memory };
+
+/**
  * What holds each time control reaches the head of a loop, in terms of the state there (`now`) and the state before the loop (`entry`).
  * The executor runs the body once from an arbitrary such state; that it is one at first and again after each iteration, and that
  * `variant` decreases, become obligations. Locals that the body assigns are arbitrary at the head unless given in closed form; a memory
- * or ghost that the body changes must be listed, as `any` or in closed form.
+ * or ghost that the body changes must be listed, as `any` or by its form.
  */
 export interface LoopSpec {
   /** Named facts. */
   invariant?(now: State, entry: State): Record<string, Term>;
-  /** Told of the arbitrary state at the head, of which alone the specification may be assumed. */
-  atHead?(head: State, entry: State): void;
+  /** Told of the arbitrary state at the head, of which alone the specification may be assumed, and of what is arbitrary in its memories. */
+  atHead?(head: State, entry: State, arbitrary: Readonly<Record<string, Memory>>): void;
   /** An unsigned word that each iteration makes smaller. */
   variant(now: State, entry: State): Term;
   readonly locals?: Record<number, (now: State, entry: State) => Term>;
   readonly ghosts?: Record<string, "any" | ((now: State, entry: State) => Term)>;
-  readonly memories?: Record<string, "any" | ((now: State, entry: State) => Memory)>;
+  readonly memories?: Record<string, MemoryForm>;
 }
 
 /** What the executor does, in order, for traces. */

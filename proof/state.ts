@@ -22,6 +22,7 @@ import {
   ite,
   lshr,
   Memory,
+  type MemoryForm,
   ne,
   not,
   or,
@@ -171,6 +172,16 @@ export function rewrite(
   state.memories[name] = memory(state, name).rewrite((key, old) =>
     ite(and(condition, inside(key)), value(key, old), old),
   );
+}
+
+/** Of a loop: that it changes the memory `name` only at keys for which `at` holds. */
+export function only(name: MemoryName, at: (entry: State) => (key: Term) => Term): MemoryForm {
+  return {
+    open: (_, entry, rest) => {
+      const changes = at(entry);
+      return memory(entry, name).rewrite((key, old) => ite(changes(key), rest.read(key), old));
+    },
+  };
 }
 
 /** Sets a ghost, if `condition`. */

@@ -76,6 +76,7 @@ import {
   type Machine,
   type MemoryName,
   memory,
+  only,
   page,
   positionKey,
   read,
@@ -245,7 +246,7 @@ export function vmContracts(core: Core): Contract[] {
       now: State,
     ) => Record<"held", (index: Term, rank: Term) => Term> &
       Partial<Record<"freed", (index: Term, rank: Term) => Term>>,
-  ): Pick<LoopContract, "everywhere" | "memories"> {
+  ): Pick<LoopContract, "memories"> {
     const kept = stays(machine);
     const isOf = (entry: State, index: Term) =>
       and(
@@ -262,26 +263,17 @@ export function vmContracts(core: Core): Contract[] {
       return by ? and(isOf(entry, index), by(index, rank(entry, index))) : FALSE;
     };
     return {
-      everywhere: (now, entry) => ({
-        "records change only when they are freed": {
-          memory: "linear",
-          at: (key) => {
-            const index = extract(13, 4, key);
-            const isHva = eq(key, extract(31, 3, vcpuField(machine, index, "hva")));
-            const value = read(now, "linear", key);
-            return implies(
-              kept(entry, "linear", key),
-              ite(
-                and(isHva, freed(now, entry, index)),
-                eq(value, bv(0, 64)),
-                eq(value, read(entry, "linear", key)),
-              ),
-            );
-          },
-        },
-      }),
       memories: {
-        linear: "any",
+        // Records change only when they are freed.
+        linear: {
+          open: (now, entry, rest) =>
+            memory(entry, "linear").rewrite((key, old) => {
+              const index = extract(13, 4, key);
+              const isHva = eq(key, extract(31, 3, vcpuField(machine, index, "hva")));
+              const record = ite(and(isHva, freed(now, entry, index)), bv(0, 64), old);
+              return ite(kept(entry, "linear", key), record, rest.read(key));
+            }),
+        },
         vcpuHeld: (now, entry) =>
           Memory.filled(10, bv(0, 1)).rewrite((index) => {
             const isHeld = and(isOf(entry, index), which(entry, now).held(index, rank(entry, index)));
@@ -810,47 +802,29 @@ export function vmContracts(core: Core): Contract[] {
         3: {
           invariant: (now) => ({ "there are at most 16 steps": ule(local(now, 2), bv(16, 32)) }),
           variant: (now) => sub(bv(16, 32), local(now, 2)),
-          everywhere: (now, entry) => {
-            const kept = stays(m);
-            const slot = slotNow(entry);
-            const cursor = extract(31, 3, vmField(m, slot, "cursor"));
-            return {
-              "only the cursor moves": {
-                memory: "linear",
-                at: (key) =>
-                  or(
-                    eq(key, cursor),
-                    not(kept(entry, "linear", key)),
-                    eq(read(now, "linear", key), read(entry, "linear", key)),
-                  ),
+          everywhere: (now, entry) => ({
+            "tables are part of the tree, or nobody's": {
+              memory: "use",
+              at: (table: Term) => {
+                const is = read(now, "use", table);
+                const part = or(eq(is, tree(slotNow(entry))), not(isMine(now, is)));
+                return implies(eq(read(entry, "use", table), tree(slotNow(entry))), part);
               },
-              ...Object.fromEntries(
-                (["pt", "use"] as const).map((name) => [
-                  `other trees' ${name} stays`,
-                  {
-                    memory: name,
-                    at: (key: Term) => {
-                      const use = read(entry, "use", name === "pt" ? extract(44, 9, key) : key);
-                      return or(eq(use, tree(slot)), eq(read(now, name, key), read(entry, name, key)));
-                    },
-                  },
-                ]),
-              ),
-              "tables are part of the tree, or nobody's": {
-                memory: "use",
-                at: (table: Term) => {
-                  const is = read(now, "use", table);
-                  const part = or(eq(is, tree(slot)), not(isMine(now, is)));
-                  return implies(eq(read(entry, "use", table), tree(slot)), part);
-                },
-              },
-              "nothing is mapped that was not": {
-                memory: "mapped",
-                at: (key) => implies(holds(now, "mapped", key), holds(entry, "mapped", key)),
-              },
-            };
+            },
+          }),
+          memories: {
+            // Only the cursor moves; other trees stay, and nothing is mapped that was not.
+            linear: only("linear", (entry) => {
+              const cursor = extract(31, 3, vmField(m, slotNow(entry), "cursor"));
+              return (key) => or(not(stays(m)(entry, "linear", key)), eq(key, cursor));
+            }),
+            pt: only(
+              "pt",
+              (entry) => (key) => eq(read(entry, "use", extract(44, 9, key)), tree(slotNow(entry))),
+            ),
+            use: only("use", (entry) => (table) => eq(read(entry, "use", table), tree(slotNow(entry)))),
+            mapped: only("mapped", (entry) => (key) => holds(entry, "mapped", key)),
           },
-          memories: { linear: "any", pt: "any", use: "any", mapped: "any" },
           ghosts: { staleLevel: "any", staleTable: "any", unordered: "any" },
         },
       },
