@@ -226,11 +226,14 @@ export class Executor {
   }
 
   private fresh(name: string, width: number): Term {
-    const term = variable(this.freshName(name), width);
-    const values = this.options.values;
-    if (!values) return term;
-    const value = values.value(term);
-    return width === 0 ? (value === 1n ? TRUE : FALSE) : bv(value, width);
+    return this.valued(variable(this.freshName(name), width));
+  }
+
+  /** A variable, or in a replay its value. */
+  private valued(term: Term): Term {
+    const value = this.options.values?.value(term);
+    if (value === undefined) return term;
+    return term.width === 0 ? (value === 1n ? TRUE : FALSE) : bv(value, term.width);
   }
 
   private freshMemory(name: string, keyWidth: number, valueWidth: number): Memory {
@@ -470,7 +473,7 @@ export class Executor {
     for (const [name, form] of Object.entries(spec.memories ?? {})) {
       if (form === "any") continue;
       const memory = now.memories[name] as Memory;
-      const key = this.fresh(`key of ${name}`, memory.keyWidth);
+      const key = this.valued(variable(`any ${name}`, memory.keyWidth));
       demand(`${name} is its closed form`, eq(memory.read(key), given(form, now, entry, memory).read(key)));
     }
   }

@@ -32,8 +32,8 @@ import {
   isValid,
   known,
   type Machine,
-  type MemoryName,
   memory,
+  only,
   page,
   positionKey,
   read,
@@ -130,26 +130,14 @@ export function flushContracts({ m }: Core): Contract[] {
             };
           },
           variant: (now) => sub(bv(16, 32), local(now, 5)),
-          everywhere: (now, entry) => {
-            const same = (name: MemoryName) => ({
-              memory: name,
-              at: (key: Term) => eq(read(now, name, key), read(entry, name, key)),
-            });
-            const use = (key: Term) => read(entry, "use", extract(44, 9, key));
-            return {
-              "only entries of the VM's tree change": {
-                memory: "pt",
-                at: (key) => or(eq(use(key), tree(extract(7, 0, local(entry, 4)))), same("pt").at(key)),
-              },
-              "tables stay": same("use"),
-              "what the host and private VMs map stays": same("mapped"),
-            };
-          },
           memories: {
-            pt: "any",
-            mapped: "any",
+            pt: only("pt", (entry) => {
+              const own = tree(extract(7, 0, local(entry, 4)));
+              return (key) => eq(read(entry, "use", extract(44, 9, key)), own);
+            }),
+            mapped: (_, entry) => memory(entry, "mapped"),
+            use: (_, entry) => memory(entry, "use"),
             refs: "any",
-            use: "any",
             isPrivate: (_, entry) =>
               memory(entry, "isPrivate").store(extract(7, 0, local(entry, 4)), bv(0, 1)),
           },

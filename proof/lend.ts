@@ -524,14 +524,6 @@ function settle(m: Machine): Contract {
           const root = vmIndex(entry.locals[0] as Term);
           const x = page(entry.locals[1] as Term);
           return {
-            "entries change only whether they are valid": {
-              memory: "pt",
-              at: (key) => {
-                const [is, was] = [read(now, "pt", key), read(entry, "pt", key)];
-                const own = and(isOf(entry, root, tableOf(key)), isOrdinary(entry, root));
-                return and(eq(extract(63, 1, is), extract(63, 1, was)), or(own, eq(is, was)));
-              },
-            },
             "nothing above is retained": {
               memory: "pt",
               at: (key) => {
@@ -542,7 +534,16 @@ function settle(m: Machine): Contract {
           };
         },
         memories: {
-          pt: "any",
+          // Entries change only whether they are valid.
+          pt: {
+            open: (_, entry, rest) => {
+              const root = vmIndex(entry.locals[0] as Term);
+              return memory(entry, "pt").rewrite((key, old) => {
+                const own = and(isOf(entry, root, tableOf(key)), isOrdinary(entry, root));
+                return ite(own, concat(extract(63, 1, old), extract(0, 0, rest.read(key))), old);
+              });
+            },
+          },
           ...Object.fromEntries(
             (["use", "level", "base", "parent", "position", "mapped", "refs"] as const).map((name) => [
               name,

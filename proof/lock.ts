@@ -57,6 +57,7 @@ import {
   isMine,
   type Machine,
   memory,
+  only,
   page,
   read,
   requireNothingStale,
@@ -179,8 +180,8 @@ export function whileOthersRun(
   vms: boolean,
 ): Pick<LoopContract, "memories"> & { everywhere: NonNullable<LoopContract["everywhere"]> } {
   const keep = stays(m);
-  const who = ["isPrivate", "handle", "alive"];
-  const names = ["linear", "pt", ...BY_TABLE, "atRank", "position", "mapped", "paged", ...BY_OWNER];
+  const who = ["isPrivate", "handle", "alive"] as const;
+  const names = ["linear", "pt", ...BY_TABLE, "atRank", "position", "mapped", "paged", ...BY_OWNER] as const;
   const chosen = vms ? names : [...names, ...who];
   return {
     everywhere: (now, entry) => ({
@@ -189,22 +190,12 @@ export function whileOthersRun(
         at: (table: Term) =>
           implies(not(isMine(entry, read(entry, "use", table))), not(isMine(now, read(now, "use", table)))),
       },
-      ...Object.fromEntries(
-        chosen.map((name) => [
-          `what is held of ${name} stays`,
-          {
-            memory: name,
-            at: (key: Term) =>
-              implies(
-                keep(entry, name, key),
-                eq((now.memories[name] as Memory).read(key), (entry.memories[name] as Memory).read(key)),
-              ),
-          },
-        ]),
-      ),
     }),
     memories: {
-      ...Object.fromEntries(chosen.map((name) => [name, "any" as const])),
+      // What is held stays.
+      ...Object.fromEntries(
+        chosen.map((name) => [name, only(name, (entry) => (key) => not(keep(entry, name, key)))]),
+      ),
       ...(vms &&
         Object.fromEntries(
           who.map((name) => [name, (_: State, entry: State) => entry.memories[name] as Memory]),

@@ -56,6 +56,7 @@ import {
   type Machine,
   memory,
   nothingStale,
+  only,
   type Place,
   page,
   placeAt,
@@ -457,77 +458,39 @@ export function growing(
   ipa: number,
   changing: Changing,
 ): Pick<LoopContract, "everywhere" | "memories" | "ghosts"> {
+  const at = (entry: State) => page(entry.locals[ipa] as Term);
   return {
-    everywhere: (now, entry) => {
-      const x = page(entry.locals[ipa] as Term);
-      const nobodys = (table: Term) => isNobodys(entry, m, table);
-      const isRoots = (table: Term) => eq(read(now, "use", table), tree(root(entry)));
-      const kept = (name: "level" | "base" | "parent") => ({
-        memory: name,
-        at: (table: Term) => or(nobodys(table), eq(read(now, name, table), read(entry, name, table))),
-      });
-      return {
-        "only some entries on the way change": {
-          memory: "pt",
-          at: (key) => {
-            const place = placeAt(entry, key);
-            const onTheWay = and(eq(place.use, tree(root(entry))), covers(place, x));
-            return or(
-              and(onTheWay, changing(place)),
-              nobodys(place.table),
-              eq(read(now, "pt", key), place.entry),
-            );
-          },
+    everywhere: (now, entry) => ({
+      "new tables are part of the tree": {
+        memory: "use",
+        at: (table) => {
+          const use = read(now, "use", table);
+          return implies(isNobodys(entry, m, table), or(eq(use, tree(root(entry))), not(isMine(now, use))));
         },
-        "only pages that were nobody's change their use": {
-          memory: "use",
-          at: (table) =>
-            ite3(
-              nobodys(table),
-              or(isRoots(table), not(isMine(now, read(now, "use", table)))),
-              eq(read(now, "use", table), read(entry, "use", table)),
-            ),
-        },
-        "nothing else is mapped": {
-          memory: "mapped",
-          at: (key) => eq(read(now, "mapped", key), read(entry, "mapped", key)),
-        },
-        "the host's tables stay": {
-          memory: "paged",
-          at: (y) =>
-            ite3(
-              besides(root(entry), x, y),
-              implies(holds(entry, "paged", y), holds(now, "paged", y)),
-              eq(read(now, "paged", y), read(entry, "paged", y)),
-            ),
-        },
-        "levels stay": kept("level"),
-        "bases stay": kept("base"),
-        "parents stay": kept("parent"),
-        "other roots' positions stay": {
-          memory: "position",
-          at: (key) =>
-            or(
-              eq(extract(46, 39, key), root(entry)),
-              eq(read(now, "position", key), read(entry, "position", key)),
-            ),
-        },
-      };
-    },
+      },
+      "the host's tables stay": {
+        memory: "paged",
+        at: (y) => implies(holds(entry, "paged", y), holds(now, "paged", y)),
+      },
+    }),
     memories: {
-      pt: "any",
-      use: "any",
-      level: "any",
-      base: "any",
-      parent: "any",
-      position: "any",
-      mapped: "any",
-      paged: "any",
+      // Some entries on the way change, and pages that were nobody's; nothing else is mapped.
+      pt: only("pt", (entry) => (key) => {
+        const place = placeAt(entry, key);
+        const onTheWay = and(eq(place.use, tree(root(entry))), covers(place, at(entry)));
+        return or(and(onTheWay, changing(place)), isNobodys(entry, m, place.table));
+      }),
+      ...Object.fromEntries(
+        (["use", "level", "base", "parent"] as const).map((name) => [
+          name,
+          only(name, (entry) => (table) => isNobodys(entry, m, table)),
+        ]),
+      ),
+      position: only("position", (entry) => (key) => eq(extract(46, 39, key), root(entry))),
+      paged: only("paged", (entry) => (y) => besides(root(entry), at(entry), y)),
+      mapped: (_, entry) => memory(entry, "mapped"),
       refs: (_, entry) => memory(entry, "refs"),
     },
     ghosts: { unordered: "any" },
   };
 }
-
-const ite3 = (condition: Term, yes: Term, no: Term): Term =>
-  and(implies(condition, yes), implies(not(condition), no));
