@@ -258,10 +258,19 @@ export function isConst(term: Term): boolean {
   return term.op === "const";
 }
 
+/** By number of the term: the last walk that came by it. */
+let visits = new Uint32Array(1 << 16);
+let walks = 0;
+
 /** Every term reachable from `roots`, each once, arguments before the terms made of them. Uses no recursion. */
 export function postorder(roots: Iterable<Term>): Term[] {
   const order: Term[] = [];
-  const seen = new Set<Term>();
+  if (visits.length < count) {
+    const more = new Uint32Array(2 * count);
+    more.set(visits);
+    visits = more;
+  }
+  const walk = ++walks;
   const stack: (Term | undefined)[] = [];
   const pending: Term[] = [];
   for (const root of roots) {
@@ -273,8 +282,8 @@ export function postorder(roots: Iterable<Term>): Term[] {
         if (done) order.push(done);
         continue;
       }
-      if (seen.has(term)) continue;
-      seen.add(term);
+      if (visits[term.id] === walk) continue;
+      visits[term.id] = walk;
       if (term.args.length === 0) {
         order.push(term);
         continue;
@@ -283,7 +292,7 @@ export function postorder(roots: Iterable<Term>): Term[] {
       stack.push(undefined);
       for (let i = term.args.length - 1; i >= 0; i--) {
         const arg = term.args[i];
-        if (arg && !seen.has(arg)) stack.push(arg);
+        if (arg && visits[arg.id] !== walk) stack.push(arg);
       }
     }
   }

@@ -221,6 +221,8 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
           one.assume(and(linked(one.state, m, table), roots(one.state, m, table)));
         },
         pt_read: (one) => one.assume(linked(one.state, m, page(one.args[0] as Term))),
+        tlbi_vmalle1: (one) =>
+          one.oblige("it forgets what it cached for a VM", ne(ghost(one.state, "named"), bv(0, 64))),
         "lock/release": (one) => {
           const number = numberOf(one.state);
           const ipa = hostReg(one.state, m, 2);

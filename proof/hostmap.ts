@@ -51,12 +51,13 @@ import {
   type Machine,
   mappedKey,
   nothingStale,
-  type Place,
   page,
   placeAt,
+  positionKey,
   read,
   requireNothingStale,
   someOffset,
+  tableStart,
   tree,
 } from "./state.ts";
 import type { Core } from "./theory.ts";
@@ -80,40 +81,35 @@ const MEMORY = bv(ACCESSED | READ_WRITE | (3 << 6) | 0xf, 26);
 const DEVICE = bv(ACCESSED | READ_WRITE | 1, 26);
 
 /** Whether a block of level 1 or 2 around page `x` (36 bits) may be mapped: nothing there is the core's, and all of it is RAM, or nothing. */
-function mayBeBlock(m: Machine, level: Term, x: Term): Term {
-  const around = (bits: number): Term => {
-    const base = concat(bv(0, 16), extract(35, bits - 12, x), bv(0, bits));
-    const end = add(base, bv(2 ** bits, 64));
-    const range = (name: "core" | "ram") => {
-      const first = m.info(`${name}Base`);
-      return { first, end: add(first, shl(m.info(`${name}Pages`), bv(12, 64))) };
-    };
-    const [core, ram] = [range("core"), range("ram")];
-    const meets = (other: { first: Term; end: Term }) => and(ult(base, other.end), ult(other.first, end));
-    const isRam = and(ule(ram.first, base), ule(end, ram.end));
-    return and(not(meets(core)), or(not(meets(ram)), isRam));
+function mayBeBlock(m: Machine, level: 1 | 2, x: Term): Term {
+  const bits = level === 1 ? 30 : 21;
+  const base = concat(bv(0, 16), extract(35, bits - 12, x), bv(0, bits));
+  const end = add(base, bv(2 ** bits, 64));
+  const range = (name: "core" | "ram") => {
+    const first = m.info(`${name}Base`);
+    return { first, end: add(first, shl(m.info(`${name}Pages`), bv(12, 64))) };
   };
-  return or(and(eq(level, bv(1, 2)), around(30)), and(eq(level, bv(2, 2)), around(21)));
+  const [core, ram] = [range("core"), range("ram")];
+  const meets = (other: { first: Term; end: Term }) => and(ult(base, other.end), ult(other.first, end));
+  const isRam = and(ule(ram.first, base), ule(end, ram.end));
+  return and(not(meets(core)), or(not(meets(ram)), isRam));
 }
 
-/** Whether the entry at `key`, if it is on the way to page `x` and a table was put there, may be no block. */
-function neededTable(before: State, now: State, m: Machine, x: Term, key: Term): Term {
-  const place = placeAt(now, key);
-  const isTable = (at: Place) =>
-    and(eq(at.use, tree(HOST_ROOT)), covers(at, x), isTableEntry(at.entry, at.level));
-  return implies(and(isTable(place), not(isTable(placeAt(before, key)))), not(mayBeBlock(m, place.level, x)));
-}
-
-/** A table, the one that links it, and the one that links that. */
-function upwards(state: State, table: Term): Term[] {
-  const above = (below: Term) => extract(44, 9, read(state, "parent", below));
-  return [table, above(table), above(above(table))];
+/** Whether the host's tree needs a table just above `level` (32 bits) for page `x`: there is one, or a block may not be mapped in its place. */
+function needsTable(state: State, m: Machine, level: Term, x: Term): Term {
+  const above = ([1, 2] as const).map((number) => {
+    const at = bv(number, 2);
+    const table = read(state, "position", positionKey(HOST_ROOT, at, tableStart(at, zext(x, 37))));
+    const entry = read(state, "pt", concat(table, number === 1 ? extract(26, 18, x) : extract(17, 9, x)));
+    const isAsked = and(eq(level, bv(number + 1, 32)), ule(rootLevel(state, m, HOST_ROOT), at));
+    return implies(isAsked, or(isTableEntry(entry, at), not(mayBeBlock(m, number, x))));
+  });
+  return and(...above);
 }
 
 export function hostmapContracts({ m }: Core): Contract[] {
   const host = () => HOST_ROOT;
   const local = (state: State, index: number) => state.locals[index] as Term;
-  const grown = growing(m, host, 0, empty);
   return [
     {
       // The address of the entry of `level` for `ipa`, with tables above it and blocks split, nothing else mapped; 0 when the pool is empty.
@@ -182,10 +178,14 @@ export function hostmapContracts({ m }: Core): Contract[] {
         pt_read: (call: Call, [ipa]) => {
           for (const key of [slotKey(call.args[0] as Term), comparedEntry]) {
             call.assume(agrees(call.state, key, page(ipa as Term)));
-            for (const table of upwards(call.state, extract(44, 9, key)))
-              call.assume(linked(call.state, m, table));
+            call.assume(linked(call.state, m, extract(44, 9, key)));
           }
         },
+        "pgtable/reach": ({ state, args, oblige }: Call, [ipa]) =>
+          oblige(
+            "a table is made where a block may not be",
+            needsTable(state, m, args[3] as Term, page(ipa as Term)),
+          ),
         pt_write: (call: Call) => {
           const [pa, leaf] = call.args as [Term, Term];
           const key = slotKey(pa);
@@ -198,40 +198,11 @@ export function hostmapContracts({ m }: Core): Contract[] {
       },
       loops: {
         0: {
-          ...grown,
-          everywhere: (now, entry) => {
-            const x = page(local(entry, 0));
-            return {
-              ...grown.everywhere?.(now, entry),
-              "a table is made where a block may not be": {
-                memory: "pt",
-                at: (key) => neededTable(entry, now, m, x, key),
-              },
-              "there are tables above the level, or just above one where a block may not be": {
-                memory: "pt",
-                at: (key) => {
-                  const place = placeAt(now, key);
-                  const isAbove = and(
-                    eq(place.use, tree(HOST_ROOT)),
-                    covers(place, x),
-                    ule(rootLevel(now, m, HOST_ROOT), place.level),
-                    ult(zext(place.level, 32), local(now, 1)),
-                  );
-                  const isNext = eq(zext(place.level, 32), sub(local(now, 1), bv(1, 32)));
-                  return implies(
-                    isAbove,
-                    or(
-                      isTableEntry(place.entry, place.level),
-                      and(isNext, not(mayBeBlock(m, place.level, x))),
-                    ),
-                  );
-                },
-              },
-            };
-          },
+          ...growing(m, host, 0, empty),
           invariant: (now, entry) => ({
             "the level is one of the tree's": ule(local(now, 1), bv(3, 32)),
             "it goes down": ule(local(entry, 1), local(now, 1)),
+            "a table is needed above the level": needsTable(now, m, local(now, 1), page(local(entry, 0))),
           }),
           variant: (now) => sub(bv(4, 32), local(now, 1)),
         },
@@ -278,9 +249,6 @@ export function hostmapContracts({ m }: Core): Contract[] {
             const attributes = ite(inRam(m, anyPage), MEMORY, DEVICE);
             return implies(and(fresh, covers(place, anyPage)), eq(attributesOf(place.entry), attributes));
           },
-        );
-        c.ensureAll("a table is made where a block may not be", "pt", (key, now) =>
-          implies(done, neededTable(before, now, m, x, key)),
         );
         failsExhausted(c, not(done));
         c.can("it is mapped now", done);

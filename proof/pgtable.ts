@@ -203,9 +203,6 @@ export function reachSpec(c: Clause, m: Machine, root: Term, ipa: Term, target: 
     implies(some, tablesAbove(now, m, root, x, slotLevel(result), key)),
   );
   c.ensureAll("no leaf is made", "pt", (key, now) => noNewLeaf(before, now, root, x, key));
-  c.ensureAll("no table is made below what is sought", "pt", (key, now) =>
-    noNewTable(before, now, root, x, narrow(target), key),
-  );
   c.ensure("it is a slot for the address", implies(some, isSlot(state, result, root, x)));
   c.ensure("it is not below the target", implies(some, ule(slotLevel(result), narrow(target))));
   c.ensure(
@@ -362,14 +359,6 @@ function noNewLeaf(before: State, now: State, root: Term, x: Term, key: Term): T
   );
 }
 
-/** Whether the entry at `key`, if it is a table on the way to `x` now and at `level` (2 bits) or below, was one before. */
-function noNewTable(before: State, now: State, root: Term, x: Term, level: Term, key: Term): Term {
-  const isTable = (place: Place) =>
-    and(eq(place.use, tree(root)), covers(place, x), isTableEntry(place.entry, place.level));
-  const place = placeAt(now, key);
-  return implies(and(isTable(place), ule(level, place.level)), isTable(placeAt(before, key)));
-}
-
 /** Which entries on the way to a page a function may change. */
 export type Changing = (place: Place) => Term;
 /** Where a table goes that was missing. */
@@ -433,18 +422,6 @@ function reachLoop(m: Machine): LoopContract {
       "no leaf is made": {
         memory: "pt",
         at: (key) => noNewLeaf(entry, now, root(entry), page(entry.locals[2] as Term), key),
-      },
-      "no table is made below the slot": {
-        memory: "pt",
-        at: (key) =>
-          noNewTable(
-            entry,
-            now,
-            root(entry),
-            page(entry.locals[2] as Term),
-            narrow(now.locals[1] as Term),
-            key,
-          ),
       },
       ...grows.everywhere?.(now, entry),
     }),

@@ -264,6 +264,14 @@ const bugs: readonly Bug[] = [
     goal: /the host proposes a block/,
   },
   {
+    bug: "the host's tables go down where a block may be",
+    file: "hostmap.ts",
+    right: "const size = (<u64>1) << levelShift(level);",
+    wrong: "const size = (<u64>2) << levelShift(level);",
+    function: "hostmap/hostmapMap",
+    goal: /a table is needed above the level/,
+  },
+  {
     bug: "one page of a block is looked at for all",
     file: "memory.ts",
     right: "all = all && isFreePage(first + i);",
