@@ -1,5 +1,6 @@
 /** Judging a mutant: whether the proof notices it, and if not, whether there is anything to notice. */
 
+import type { Contract } from "./contract.ts";
 import { areEquivalent } from "./equivalence.ts";
 import type { MutantVerdict } from "./farm.ts";
 import { decode, functionNamed, type Module } from "./module.ts";
@@ -45,7 +46,13 @@ export async function judgeMutant(
     if (bad?.status !== "unknown") return { status: "killed", reason };
     doubt = reason;
   }
-  if (await areEquivalent(claims, options, module, proofs))
+  // What a lemma proves is compared by itself: it asks for nothing.
+  const { results } = functionNamed(module, name);
+  const itself: Contract = {
+    function: name,
+    spec: (c) => results.map((width) => c.result(width))[0],
+  };
+  if (await areEquivalent(claims, options, module, proofs.length > 0 ? proofs : [itself]))
     return { status: "equivalent", reason: "the solver proves that both do the same" };
   if (doubt !== undefined) return { status: "undecided", reason: doubt };
   const proved = [...proofs.map((contract) => contract.function), ...lemmas.map((lemma) => lemma.name)];

@@ -18,10 +18,12 @@ const silent: Solver = {
   close() {},
 };
 
-/** Verdict on a change of a function that a lemma with this goal stands for, as `solvers` see it. */
-async function judge(goal: Term, solvers: readonly Solver[]): Promise<string> {
-  const { wasm } = await compile("mutant", "export function f(a: u32): u32 { return a; }");
-  const module = decode(wasm);
+/** Verdict on a change of a function that a lemma with this goal stands for, as `solvers` see it: it returns `result` instead of its argument. */
+async function judge(goal: Term, solvers: readonly Solver[], result = "a + 1"): Promise<string> {
+  const returning = (value: string) =>
+    compile("mutant", `export function f(a: u32): u32 { return ${value}; }`);
+  const module = decode((await returning("a")).wasm);
+  const { wasm } = await returning(result);
   const name = module.functions.find(({ exports }) => exports.includes("f"))?.name ?? "";
   const claims: Claims = {
     theory: {
@@ -47,5 +49,6 @@ test("a lemma that fails kills, one that stands lets survive, and one without an
   const solvers = await findSolvers();
   assert.equal(await judge(fails, solvers), "killed");
   assert.equal(await judge(stands, solvers), "survived");
+  assert.equal(await judge(stands, solvers, "a * 3 - 2 * a"), "equivalent");
   assert.equal(await judge(fails, [silent]), "undecided");
 });
