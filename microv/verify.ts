@@ -139,23 +139,25 @@ export async function checkFunction(
       ...(options.executionMilliseconds !== undefined && { milliseconds: options.executionMilliseconds }),
     });
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return {
-      name: contract.function,
-      kind: "function",
-      status: "failed",
-      reason,
-      goals: [],
-      executed: [],
-      counterexamples: [],
-    };
+    return cannotBeStated(contract.function, "function", error);
   }
   return settle(problem, "function", options);
 }
 
-/** Proves a lemma. */
-export function checkLemma(lemma: Problem, options: ProveOptions): Promise<Verdict> {
-  return settle(lemma, "lemma", options);
+/** Proves a lemma. One that cannot be stated, for the code does not do what it is about, has failed. */
+export async function checkLemma(lemma: Problem, options: ProveOptions): Promise<Verdict> {
+  let problem: Problem;
+  try {
+    problem = { ...lemma };
+  } catch (error) {
+    return cannotBeStated(lemma.name, "lemma", error);
+  }
+  return settle(problem, "lemma", options);
+}
+
+function cannotBeStated(name: string, kind: Verdict["kind"], error: unknown): Verdict {
+  const reason = error instanceof Error ? error.message : String(error);
+  return { name, kind, status: "failed", reason, goals: [], executed: [], counterexamples: [] };
 }
 
 /** Contracts of functions that are proved themselves: not those that a lemma proves or that are listed as unproved. */

@@ -19,7 +19,11 @@ const silent: Solver = {
 };
 
 /** Verdict on a change of a function that a lemma with this goal stands for, as `solvers` see it: it returns `result` instead of its argument. */
-async function judge(goal: Term, solvers: readonly Solver[], result = "a + 1"): Promise<string> {
+async function judge(
+  goal: Term | (() => Term),
+  solvers: readonly Solver[],
+  result = "a + 1",
+): Promise<string> {
   const returning = (value: string) =>
     compile("mutant", `export function f(a: u32): u32 { return ${value}; }`);
   const module = decode((await returning("a")).wasm);
@@ -36,7 +40,15 @@ async function judge(goal: Term, solvers: readonly Solver[], result = "a + 1"): 
     contracts: [{ function: name, spec: (c) => c.result(32) }],
     unproved: [],
     byLemma: { [name]: "what it does" },
-    lemmas: [{ name: "what it does", hypotheses: [], goals: [{ name: "it holds", path: TRUE, goal }] }],
+    lemmas: [
+      {
+        name: "what it does",
+        hypotheses: [],
+        get goals() {
+          return [{ name: "it holds", path: TRUE, goal: typeof goal === "function" ? goal() : goal }];
+        },
+      },
+    ],
     axioms: [],
   };
   const claimsModule: ClaimsModule = { claimsOf: () => claims, dependencies: () => "" };
@@ -51,4 +63,11 @@ test("a lemma that fails kills, one that stands lets survive, and one without an
   assert.equal(await judge(stands, solvers), "survived");
   assert.equal(await judge(stands, solvers, "a * 3 - 2 * a"), "equivalent");
   assert.equal(await judge(fails, [silent]), "undecided");
+});
+
+test("a lemma that cannot even be stated of the mutant kills", async () => {
+  const unstated = () => {
+    throw new Error("f does not return");
+  };
+  assert.equal(await judge(unstated, await findSolvers()), "killed");
 });
