@@ -85,6 +85,9 @@ export const writes = (c: Clause, pa: Term, value: Term, condition?: Term): void
 /** Whether `value` was read at `pa`. */
 export const wasSeen = (state: State, pa: Term, value: Term): Term => holds(state, "seen", pair(pa, value));
 
+/** Whether `value` was written at `pa`. */
+export const wasTold = (state: State, pa: Term, value: Term): Term => holds(state, "told", pair(pa, value));
+
 /** The register gets what host memory holds at `pa`, if `condition`. */
 export function loads(c: Clause, registers: Registers, name: string, pa: Term, condition?: Term): void {
   const value = c.choose(name, 64, (after) => registers.get(after, name));

@@ -269,6 +269,16 @@ export function guesttrapContracts({ m, registers }: Core): Contract[] {
       without: LISTS,
       parameters: ["cpu", "vcpu", "code"],
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
+      uses: {
+        "trace/traceExit": ({ state, args, oblige }, [, vcpu]) => {
+          const hva = word(state, vcpuField(m, vcpuIndex(vcpu as Term), "hva"));
+          const values = [hva, state.locals[2] as Term, registers.get(state, "esr_el2")];
+          oblige(
+            "the event says which vCPU, why, and the syndrome",
+            and(...values.map((value, n) => eq(args[n + 2] as Term, value))),
+          );
+        },
+      },
       spec(c) {
         const [, vcpu, code] = c.args as [Term, Term, Term];
         requireVcpu(c, m, vcpu);

@@ -13,12 +13,14 @@ import {
   extract,
   FALSE,
   implies,
+  ite,
   not,
   or,
   type State,
   type Term,
   TRUE,
   ule,
+  ult,
   variable,
   zext,
 } from "../microv/index.ts";
@@ -65,6 +67,7 @@ import {
 } from "./state.ts";
 import type { Core } from "./theory.ts";
 import { guestRuns, hostKeeps, hostRuns } from "./vcpu.ts";
+import { vtcrFor } from "./vm.ts";
 
 const kind = constants("guesttrap.ts", "Class", 6);
 const exit = constants("vcpu.ts", "Exit", 32);
@@ -198,6 +201,14 @@ const HANDLED = {
   "hosttrap/hostAbort": [0x20, 0x24],
 } as const;
 
+/** Bits of a physical address by ID_AA64MMFR0_EL1.PARange, where it is not 48 or more (Arm ARM D24.2.64). */
+const PHYSICAL_BITS = [
+  [0, 32],
+  [1, 36],
+  [2, 40],
+  [4, 44],
+] as const;
+
 /** What is dealt with is what happened. */
 function usesHandlers(registers: Registers): Uses {
   const isOf = (state: State, classes: readonly number[]) =>
@@ -254,6 +265,16 @@ export function topContracts({ m, registers }: Core): Contract[] {
         for (const [n, fact] of coreFacts(m, core).entries()) c.ensure(`fact ${n} about the core`, fact);
         for (const name of fieldNames.profile) c.ensure("the profile is good", profileField(m, name));
         c.ensure("the core has booted", not(eq(core("booted"), bv(0, 64))));
+        const range = extract(3, 0, registers.get(c.before, "id_aa64mmfr0_el1"));
+        const bits = core("hostIpaBits");
+        const known = PHYSICAL_BITS.map(([code, width]) =>
+          and(eq(range, bv(code, 4)), eq(bits, bv(width, 64))),
+        );
+        const wide = and(ult(bv(4, 4), range), eq(bits, bv(48, 64)));
+        c.ensure("the host addresses what the CPU can", or(...known, wide));
+        const most = ite(ult(bv(5, 4), range), bv(5, 3), extract(2, 0, range));
+        c.ensure("the host's tables translate all of it", eq(core("hostVtcr"), vtcrFor(bits, most)));
+        for (const [n, is] of [...known, wide].entries()) c.can(`a CPU of range ${n} starts`, is);
         c.ensure("the host's context is whole", hostRuns(state, now, registers));
         c.ensure("EL2 is as the host has it", hostControls(state, m, registers));
         c.ensure("the host starts", starts(state, m.info("hostEntry"), m.info("hostDtb")));

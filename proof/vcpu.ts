@@ -513,6 +513,18 @@ function guestTold(c: Clause, m: Machine, registers: Registers, vcpu: Term): voi
 const hadSerror = (state: State, m: Machine, registers: Registers): Term =>
   and(has(state, m, "RAS"), not(isZero(registers.get(state, "disr_el1"))));
 
+/** Whether the guest's virtual SError still waits is noted in its HCR_EL2, of which all else stays. */
+const keepsSerror = (m: Machine, registers: Registers): Uses => ({
+  host_write64: (call, args) => {
+    const [place, value] = call.args as [Term, Term];
+    if (place !== fieldsAt(m, contextOf(call.state, m, args[1] as Term))("hcrEl2")) return;
+    const vse = fieldsIn(HCR, "VSE");
+    const others = without(heard(call.state, place, 8), vse);
+    const pending = band(registers.get(call.state, "hcr_el2"), mask(vse));
+    call.oblige("only whether an SError waits changes", eq(value, bor(others, pending)));
+  },
+});
+
 /** That the guest's debug registers are in its context is noted there. */
 const forgetsDirty = (m: Machine): Uses => ({
   host_write8: (call, args) => {
@@ -684,6 +696,7 @@ export function vcpuContracts({ m, registers }: Core): Contract[] {
       uses: together(
         usesVcpu(m, registers, ([, vcpu]) => vcpu as Term),
         forgetsDirty(m),
+        keepsSerror(m, registers),
       ),
       spec(c) {
         const [, vcpu, code] = c.args as [Term, Term, Term];

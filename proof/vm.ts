@@ -33,7 +33,7 @@ import {
   variable,
   zext,
 } from "../microv/index.ts";
-import { finds, heard, hears } from "./dialogue.ts";
+import { finds, heard, hears, wasTold } from "./dialogue.ts";
 import {
   emptyTree,
   kvmHeld,
@@ -70,8 +70,11 @@ import { useVmRecord, vcpuAt, vmAt, vmForm } from "./records.ts";
 import {
   ghost,
   holds,
+  inRam,
   isAligned,
+  isHosts,
   isMine,
+  isPhysical,
   isRootPage,
   type Machine,
   type MemoryName,
@@ -104,7 +107,7 @@ const EINVAL = -22;
 const ERESTART = -85;
 
 /** VTCR_EL2 for `bits` of input address: inner shareable write-back walks, 4 KiB granule, `range` as PS (Arm ARM D24.2.208). */
-function vtcrFor(bits: Term, range: Term): Term {
+export function vtcrFor(bits: Term, range: Term): Term {
   const sl0 = ite(eq(startLevel(bits), bv(0, 2)), bv(2, 2), bv(1, 2));
   const fixed = bv((1n << 31n) | (3n << 12n) | (1n << 10n) | (1n << 8n), 64);
   const fields = bor(shl(zext(range, 64), bv(16, 64)), shl(zext(sl0, 64), bv(6, 64)));
@@ -469,6 +472,12 @@ export function vmContracts(core: Core): Contract[] {
           const isOneMore = and(eq(place, count), eq(value, add(heard(call.state, count, 8), bv(1, 64))));
           const links = and(isAligned(place, 12), eq(value, heard(call.state, head, 8)));
           call.oblige("pages go on the host's stack", or(isTop, isOneMore, links));
+        },
+        "lock/release": (call, [record]) => {
+          const pa = local(call.state, 4);
+          const top = add(vm(call.state, vmIndex(record as Term), "kvmPa"), m.profile("teardownHead"));
+          const returns = and(isPhysical(pa), inRam(m, page(pa)), isHosts(call.state, m, page(pa)));
+          call.oblige("a page of the host's goes there", implies(returns, wasTold(call.state, top, pa)));
         },
       },
       spec(c) {
