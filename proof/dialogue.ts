@@ -117,6 +117,7 @@ const TRACES = {
     flushedTo: /^vm\/flushRange$/,
     forgetting: /^(tlbi_vmalle1|tlbi_alle1is|ic_iallu|ic_ialluis)$/,
     forgot: /^(dsb_nsh|dsb_ish)$/,
+    flushedVmid: /^tlb\/tlbFlushVmid$/,
     adjusted: /^vcpu\/adjustPc$/,
     obtained: /^memory\/(mapForHost|withdraw|giveToHost)$/,
     lastOwner: /^memory\/ownerNow$/,

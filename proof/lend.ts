@@ -35,6 +35,7 @@ import { vmIndex } from "./linear.ts";
 import { inRange, settled, slotKey } from "./pgtable.ts";
 import { reaches } from "./profile.ts";
 import {
+  anySlot,
   covers,
   failsExhausted,
   ghost,
@@ -499,6 +500,14 @@ function settle(m: Machine): Contract {
     parameters: ["vm", "ipa"],
     forms: { 0: vmForm(m) },
     given: givenVm(m, "settle"),
+    uses: {
+      // What the host took back with one store stays taken back when the table is used again.
+      pt_write: ({ state, args, oblige }: Call) => {
+        const entry = args[1] as Term;
+        const below = read(state, "pt", concat(page(entry), anySlot));
+        oblige("a table that is valid again maps nothing", implies(isValid(entry), not(isValid(below))));
+      },
+    },
     loops: {
       0: {
         invariant: (now, entry) => {

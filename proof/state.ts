@@ -113,6 +113,8 @@ const GHOSTS = {
   /** Address of the struct kvm that was sought last, and where `flushRange` last came to. */
   sought: 64,
   flushedTo: 64,
+  /** 1, then the VMID of which TLBs were made to forget everything last, stage 1 of the VM's own included. */
+  flushedVmid: 9,
   /** What TLBs and instruction caches are made to forget, and what of that a barrier has waited for: see `Forgotten` in flush.ts. */
   forgetting: 10,
   forgot: 10,

@@ -95,6 +95,7 @@ import {
   write,
 } from "./state.ts";
 import type { Core } from "./theory.ts";
+import { flushed } from "./tlb.ts";
 
 /** States of a VM record. */
 export const VmState = { FREE: bv(0, 64), ACTIVE: bv(1, 64), DYING: bv(2, 64) };
@@ -868,6 +869,10 @@ export function vmContracts(core: Core): Contract[] {
             call.oblige("the VM's record accounts for its pin", holds(state, "alive", slot));
             call.oblige("it is the VM's pin", eq(pa, vm(state, slot, "kvmPa")));
             call.oblige("its tables are not locked", not(ghost(state, "rootHeld")));
+            call.oblige(
+              "no TLB keeps what its own stage 1 said",
+              eq(ghost(state, "flushedVmid"), flushed(slot)),
+            );
             // What hangs in the tree hangs, by at most three links, on the root, which is empty: so it is the root.
             const tables = [extract(44, 9, variable("any pt", 45))];
             for (const one of [0, 1, 2])

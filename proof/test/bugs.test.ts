@@ -272,6 +272,22 @@ const bugs: readonly Bug[] = [
     goal: /a table is needed above the level/,
   },
   {
+    bug: "a table that the host took back is valid again with all that it mapped",
+    file: "memory.ts",
+    right: "      retainEntries(entry & PTE_ADDRESS);\n      tlbFlushVmid",
+    wrong: "      tlbFlushVmid",
+    function: "memory/settle",
+    goal: /a table that is valid again maps nothing/,
+  },
+  {
+    bug: "a VMID is another VM's while TLBs keep the first one's own stage 1",
+    file: "vm.ts",
+    right: "  tlbFlushVmid(nptVttbr(slot));\n  returnDonated(vm, vm.hypVm",
+    wrong: "  returnDonated(vm, vm.hypVm",
+    function: "vm/teardownLocked",
+    goal: /no TLB keeps what its own stage 1 said/,
+  },
+  {
     bug: "one page of a block is looked at for all",
     file: "memory.ts",
     right: "all = all && isFreePage(first + i);",
