@@ -28,6 +28,7 @@ import { standsAt } from "./pgtable.ts";
 import { useVmRecord } from "./records.ts";
 import {
   address,
+  entryKey,
   ghost,
   isValid,
   known,
@@ -35,11 +36,9 @@ import {
   memory,
   only,
   page,
-  positionKey,
   read,
   Stale,
   setGhost,
-  tableStart,
   tlbRoot,
   tree,
   word,
@@ -68,8 +67,7 @@ function isBetween(start: Term, end: Term): Term {
 export function isTakenBack(state: State, m: Machine, root: Term, x: Term, last: 2 | 3): Term {
   const entries = [0, 1, 2, 3].slice(0, last + 1).map((n) => {
     const level = bv(n, 2);
-    const table = read(state, "position", positionKey(root, level, tableStart(level, zext(x, 37))));
-    const key = concat(table, extract(35 - 9 * n, 27 - 9 * n, x));
+    const key = entryKey(state, root, n, x);
     return and(
       ule(rootLevel(state, m, root), level),
       standsAt(state, key, root, level, x),

@@ -36,6 +36,7 @@ import {
   comparedEntry,
   comparedPage,
   covers,
+  entryKey,
   failsExhausted,
   ghost,
   goesDown,
@@ -53,11 +54,9 @@ import {
   nothingStale,
   page,
   placeAt,
-  positionKey,
   read,
   requireNothingStale,
   someOffset,
-  tableStart,
   tree,
 } from "./state.ts";
 import type { Core } from "./theory.ts";
@@ -99,8 +98,7 @@ function mayBeBlock(m: Machine, level: 1 | 2, x: Term): Term {
 function needsTable(state: State, m: Machine, level: Term, x: Term): Term {
   const above = ([1, 2] as const).map((number) => {
     const at = bv(number, 2);
-    const table = read(state, "position", positionKey(HOST_ROOT, at, tableStart(at, zext(x, 37))));
-    const entry = read(state, "pt", concat(table, number === 1 ? extract(26, 18, x) : extract(17, 9, x)));
+    const entry = read(state, "pt", entryKey(state, HOST_ROOT, number, x));
     const isAsked = and(eq(level, bv(number + 1, 32)), ule(rootLevel(state, m, HOST_ROOT), at));
     return implies(isAsked, or(isTableEntry(entry, at), not(mayBeBlock(m, number, x))));
   });

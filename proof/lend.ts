@@ -37,6 +37,7 @@ import { reaches } from "./profile.ts";
 import {
   anySlot,
   covers,
+  entryKey,
   failsExhausted,
   ghost,
   holds,
@@ -73,7 +74,6 @@ import {
   rootLocked,
   rootOf,
   Stale,
-  tableStart,
   tlbRoot,
   tree,
   Use,
@@ -608,10 +608,8 @@ const atEmptyEntry = (m: Machine, level: number): NonNullable<Contract["uses"]> 
 
 /** The table and the entry of `level` for input page `x` in the tree of `root`, where the tables say that it stands. */
 function entryFor(state: State, root: Term, level: number, x: Term): { table: Term; entry: Term } {
-  const at = bv(level, 2);
-  const table = read(state, "position", positionKey(root, at, tableStart(at, zext(x, 37))));
-  const entry = read(state, "pt", concat(table, level === 2 ? extract(17, 9, x) : extract(8, 0, x)));
-  return { table, entry };
+  const key = entryKey(state, root, level, x);
+  return { table: tableOf(key), entry: read(state, "pt", key) };
 }
 
 /** Types of memory that mean the same with and without HCR_EL2.FWB: devices, and non-cacheable (Arm ARM D8.6.6). */
@@ -720,7 +718,7 @@ function lendPage(m: Machine): Contract {
       const status = lends(c, m, 3);
       const leaf = c.args[2] as Term;
       c.recallAll("use", (state, table) => linked(state, m, table));
-      failsExhausted(c, and(eq(status, bv(Fill.REFUSED, 32)), mayBeLent(c.before, m, page(leaf))));
+      failsExhausted(c, and(eq(status, bv(Fill.REFUSED, 32)), isHosts(c.before, m, page(leaf))));
       c.ensure("it says what became of it", or(...[0, 3].map((code) => eq(status, bv(code, 32)))));
       return status;
     },
@@ -734,9 +732,6 @@ function allows(leaf: Term, fault: Term): Term {
   return ite(bit(1, fault), mayWrite, ite(bit(2, fault), not(neverExecutes), mayRead));
 }
 
-/** Whether page `x` is one of the host's, so that an ordinary VM may have it. */
-const mayBeLent = (state: State, m: Machine, x: Term): Term => and(inRam(m, x), isHosts(state, m, x));
-
 function lend(m: Machine): Contract {
   return {
     // Takes the host's proposal for an ordinary VM: it is mapped, or the host must decide, or the VM must not have it.
@@ -747,10 +742,7 @@ function lend(m: Machine): Contract {
     uses: {
       "lock/release": ({ state, oblige }: Call) => {
         const [, , , leaf, status] = state.locals as Term[];
-        const refused = and(
-          eq(status as Term, bv(Fill.REFUSED, 32)),
-          mayBeLent(state, m, page(leaf as Term)),
-        );
+        const refused = and(eq(status as Term, bv(Fill.REFUSED, 32)), isHosts(state, m, page(leaf as Term)));
         oblige(
           "a page of the host's is lent while the pool has tables",
           implies(refused, ghost(state, "exhausted")),

@@ -399,6 +399,13 @@ export function tableStart(level: Term, base: Term): Term {
   return at(0, at(1, at(2, cut(9))));
 }
 
+/** The key of the entry of `level` (0 to 3) that translates page `x` by the tables of `root`, where the ghosts say that its table stands. */
+export function entryKey(state: State, root: Term, level: number, x: Term): Term {
+  const at = bv(level, 2);
+  const table = read(state, "position", positionKey(root, at, tableStart(at, zext(x, 37))));
+  return concat(table, extract(35 - 9 * level, 27 - 9 * level, x));
+}
+
 /** A place in table memory: the entry at `key`, and where it stands in its tree. */
 export interface Place {
   readonly key: Term;

@@ -70,7 +70,6 @@ import { useVmRecord, vcpuAt, vmAt, vmForm } from "./records.ts";
 import {
   ghost,
   holds,
-  inRam,
   isAligned,
   isHosts,
   isMine,
@@ -477,7 +476,7 @@ export function vmContracts(core: Core): Contract[] {
         "lock/release": (call, [record]) => {
           const pa = local(call.state, 4);
           const top = add(vm(call.state, vmIndex(record as Term), "kvmPa"), m.profile("teardownHead"));
-          const returns = and(isPhysical(pa), inRam(m, page(pa)), isHosts(call.state, m, page(pa)));
+          const returns = and(isPhysical(pa), isHosts(call.state, m, page(pa)));
           call.oblige("a page of the host's goes there", implies(returns, wasTold(call.state, top, pa)));
         },
       },

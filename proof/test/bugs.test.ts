@@ -288,6 +288,14 @@ const bugs: readonly Bug[] = [
     goal: /no TLB keeps what its own stage 1 said/,
   },
   {
+    bug: "a guest's HCR_EL2 gets the core's bits at its exit",
+    file: "vcpu.ts",
+    right: "const pending = mrs_hcr_el2() & HCR_VSE;",
+    wrong: "const pending = mrs_hcr_el2() ^ HCR_VSE;",
+    function: "vcpu/leaveGuest",
+    goal: /only whether an SError waits changes/,
+  },
+  {
     bug: "one page of a block is looked at for all",
     file: "memory.ts",
     right: "all = all && isFreePage(first + i);",
