@@ -19,9 +19,10 @@ export interface Run {
 /** More output than this from a solver is no answer. */
 const MOST_OUTPUT = 1 << 28;
 
+/** Undone last first: a solver ends before its folder goes. */
 const unfinished = new Set<() => void>();
 process.on("exit", () => {
-  for (const undo of unfinished) undo();
+  for (const undo of [...unfinished].reverse()) undo();
 });
 
 /** Does `work`. Should this process end in the middle of it, `undo` is called: nothing that was started is left behind. */

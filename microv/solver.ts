@@ -7,8 +7,8 @@
  */
 
 import type { ChildProcess } from "node:child_process";
-import { accessSync, constants, rmSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { accessSync, constants, mkdtempSync, rmSync } from "node:fs";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -152,9 +152,10 @@ export interface Solver {
 
 /** Runs `work` with a new folder, which is removed whatever happens. */
 async function withFolder<T>(parent: string, work: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(parent, "microv-"));
+  // Made at once: a process that ends while the system makes it would leave it behind.
+  const folder = mkdtempSync(join(parent, "microv-"));
   return undoneAtExit(
-    () => rmSync(folder, { recursive: true, force: true }),
+    () => rmSync(folder, { recursive: true, force: true, maxRetries: 10 }),
     async () => {
       try {
         return await work(folder);

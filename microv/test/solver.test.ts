@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { add, eq, mul, ne, not, ult, zext } from "../build.ts";
 import { checkProof } from "../certificate.ts";
@@ -156,4 +158,23 @@ test("a program that is not there is named", async () => {
     /MICROV_CADICAL: \/nowhere\/cadical is not a program/,
   );
   await assert.rejects(findSolvers({ only: [] }), /no solver: install cadical/);
+});
+
+test("a process that ends as it starts a solver leaves no files behind", {
+  skip: missing(cadical, "cadical"),
+}, () => {
+  const program = `
+    const { findSolvers, Query } = await import("./solver.ts");
+    const { variable } = await import("./term.ts");
+    const [solver] = await findSolvers({ only: ["cadical"], folder: ${JSON.stringify(folder)} });
+    solver.solve(new Query([variable("p", 1)]), ${JSON.stringify(limits)}, true);
+    process.exit(7);`;
+  const cwd = fileURLToPath(new URL("..", import.meta.url));
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    ["--import", "tsx", "--input-type=module", "-e", program],
+    { cwd, encoding: "utf8" },
+  );
+  assert.equal(status, 7, stderr);
+  assert.deepEqual(readdirSync(folder), []);
 });
