@@ -97,6 +97,8 @@ export function loads(c: Clause, registers: Registers, name: string, pa: Term, c
 
 /** The primitives that change what FP and SVE instructions do, from the next ISB on. */
 export const FP_CONTROLS = /^msr_(cptr|zcr)_el2$/;
+/** Writes of what starts and stops a profiling or trace buffer. */
+export const BUFFER_CONTROLS = /^msr_(pmscr|trfcr)_el1$/;
 
 const HOST_READS = /^(host_read|fp_load_host|sve_load_host)/;
 
@@ -123,9 +125,12 @@ const TRACES = {
     lastOwner: /^memory\/ownerNow$/,
     exhausted: /^pool\/poolAlloc$/,
     fpUnsynchronized: FP_CONTROLS,
+    bufferUnsynchronized: BUFFER_CONTROLS,
+    profiling: /^(msr_pmscr_el1|psb_csync)$/,
+    tracing: /^(msr_trfcr_el1|tsb_csync)$/,
   },
   /** Ghosts that functions may set to FALSE. */
-  clearing: { fpUnsynchronized: /^isb$/ },
+  clearing: { fpUnsynchronized: /^isb$/, bufferUnsynchronized: /^isb$/ },
 } as const;
 
 /** The names of all functions that may call one of those that `isSource` accepts. */

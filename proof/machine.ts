@@ -34,7 +34,7 @@ import {
   ult,
   zext,
 } from "../microv/index.ts";
-import { FP_CONTROLS, sees, tells, walks } from "./dialogue.ts";
+import { BUFFER_CONTROLS, FP_CONTROLS, sees, tells, walks } from "./dialogue.ts";
 import { bootFields, isOwnArea } from "./linear.ts";
 import { areaField } from "./percpu.ts";
 import {
@@ -846,6 +846,16 @@ function smc(m: Machine): CallModel {
   };
 }
 
+// ---------------------------------------------------------------------------------------------------- profiling and trace buffers
+
+/** PSB CSYNC, TSB CSYNC: what was recorded before the buffer was stopped is written, by the translation in force (Arm ARM D17.5, D6.5). */
+function drains(buffer: "profiling" | "tracing"): CallModel {
+  return (call) => {
+    call.oblige("what stops the buffer is in force", not(ghost(call.state, "bufferUnsynchronized")));
+    setGhost(call.state, buffer, FALSE);
+  };
+}
+
 // ------------------------------------------------------------------------------------------------------------- FP/SIMD and SVE
 
 export const FP_BYTES = 528;
@@ -884,8 +894,6 @@ const synchronized =
   };
 
 // ------------------------------------------------------------------------------------------------------------------------ all
-
-const NOTHING: CallModel = () => undefined;
 
 /** The model of every import of `module`. @throws Error when there is an import that the specification does not know */
 export function machineModels(module: Module, m: Machine, registers: Registers): Record<string, CallModel> {
@@ -954,6 +962,7 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
     isb: ({ state }) => {
       setGhost(state, "unsynchronized", FALSE);
       setGhost(state, "fpUnsynchronized", FALSE);
+      setGhost(state, "bufferUnsynchronized", FALSE);
     },
     dsb_nsh: ({ state }) => {
       const asked = ghost(state, "forgetting");
@@ -981,8 +990,8 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
     },
     ic_iallu: forgetInstructions,
     ic_ialluis: forgetInstructions,
-    psb_csync: NOTHING,
-    tsb_csync: NOTHING,
+    psb_csync: drains("profiling"),
+    tsb_csync: drains("tracing"),
     at_s1e1r: (call) => {
       const par = call.fresh("PAR_EL1", 64);
       registers.set(call.state, "par_el1", par);
@@ -1007,6 +1016,9 @@ export function machineModels(module: Module, m: Machine, registers: Registers):
         registers.set(call.state, register, value);
         if (register === "vttbr_el2") setGhost(call.state, "unsynchronized", TRUE);
         if (FP_CONTROLS.test(imported.field)) setGhost(call.state, "fpUnsynchronized", TRUE);
+        if (BUFFER_CONTROLS.test(imported.field)) setGhost(call.state, "bufferUnsynchronized", TRUE);
+        if (register === "pmscr_el1") setGhost(call.state, "profiling", TRUE);
+        if (register === "trfcr_el1") setGhost(call.state, "tracing", TRUE);
       };
     else {
       const model = models[imported.field];

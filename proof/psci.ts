@@ -113,6 +113,11 @@ export function psciContracts(core: Core): Contract[] {
               eq(cpuField(one.state, m, "bootPending"), bv(0, 64)),
             ),
           ),
+        smc: (one, args) =>
+          one.oblige(
+            "the CPU is expected, where the host asked",
+            comesUp(one.state, m.area, args[1] as Term),
+          ),
       },
       spec(c) {
         const entry = c.args[1] as Term;
@@ -126,6 +131,11 @@ export function psciContracts(core: Core): Contract[] {
           or(isCall(CPU_SUSPEND, 2), isCall(SYSTEM_SUSPEND, 1)),
         );
         firmwareAnswers(c);
+        // Seen under LOCK_PSCI.
+        const isExpected = c.choose("it is expected", 0, (after) =>
+          ne(cpuField(after, m, "bootPending"), bv(0, 64)),
+        );
+        c.ensure("a CPU that is on is not expected", not(isExpected));
       },
     },
     {
@@ -196,6 +206,7 @@ export function psciContracts(core: Core): Contract[] {
           "a CPU waits to come up after a call that succeeded, or is being started",
           implies(and(isFound, isPending), or(eq(x0, bv(0, 64)), isStarting)),
         );
+        c.ensure("a CPU that starts is expected", implies(and(isFound, eq(x0, bv(0, 64))), isPending));
         c.can("it is being started already, and stays so", and(isFound, isPending, isStarting));
         c.can("it starts", eq(x0, bv(0, 64)));
       },

@@ -136,6 +136,11 @@ const GHOSTS = {
   unsynchronized: 0,
   /** Whether CPTR_EL2 or ZCR_EL2 may have been written since the last ISB, so that FP and SVE instructions may yet act on what was before. */
   fpUnsynchronized: 0,
+  /** Whether the control of a profiling or trace buffer was written, and no ISB came since. */
+  bufferUnsynchronized: 0,
+  /** Whether the profiling buffer, and the trace buffer, may still write what was recorded before it was stopped. */
+  profiling: 0,
+  tracing: 0,
   /** Whether the machine is starting: nothing runs yet but the core. */
   booting: 0,
 } as const;

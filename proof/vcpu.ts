@@ -60,7 +60,16 @@ import {
   usesContext,
 } from "./profile.ts";
 import { vcpuForm } from "./records.ts";
-import { HOST_ROOT, type Machine, read, requireFpSynchronized, setGhost, word, write } from "./state.ts";
+import {
+  ghost,
+  HOST_ROOT,
+  type Machine,
+  read,
+  requireFpSynchronized,
+  setGhost,
+  word,
+  write,
+} from "./state.ts";
 import type { Core } from "./theory.ts";
 import { enterVgic, hostSre, leaveVgic, VGIC_ENTRY } from "./vgic.ts";
 
@@ -247,10 +256,10 @@ export function guestRuns(state: State, m: Machine, registers: Registers, vcpu: 
 
 // ----------------------------------------------------------------------------------------------------------------------------- an entry
 
-/** Profiling and trace buffers of the host, by feature: control of the buffer, and of what goes there. */
+/** Profiling and trace buffers of the host, by feature: control of the buffer, and of what goes there; whether it may still write. */
 const BUFFERS = [
-  ["SPE", "pmblimitr_el1", "pmscr_el1", "pmscrEl1"],
-  ["TRBE", "trblimitr_el1", "trfcr_el1", "trfcrEl1"],
+  ["SPE", "pmblimitr_el1", "pmscr_el1", "pmscrEl1", "profiling"],
+  ["TRBE", "trblimitr_el1", "trfcr_el1", "trfcrEl1", "tracing"],
 ] as const;
 
 function buffersStopped(state: State, m: Machine, registers: Registers, entered: Term): void {
@@ -305,7 +314,7 @@ const hcrxAllowed = (state: State, m: Machine): Term =>
   band(mask(HCRX_CHOICE), cpuField(state, m, "hostHcrx"));
 
 /** Registers that limit a guest are what the host wants, as it was just read, within what it may choose. */
-function usesChoices(m: Machine): Uses {
+function usesChoices(m: Machine, registers: Registers): Uses {
   const context = (state: State, [, vcpu]: readonly Term[]) => contextOf(state, m, vcpu as Term);
   const at = ({ state }: Call, args: readonly Term[], name: string) =>
     fieldsAt(m, context(state, args))(name);
@@ -320,6 +329,16 @@ function usesChoices(m: Machine): Uses {
   };
   return {
     ...usesContext(m, context),
+    // By the guest's translation, the host's buffers would write into the guest's memory.
+    msr_vttbr_el2: ({ state, oblige }) => {
+      for (const [feature, limit, , , mayWrite] of BUFFERS) {
+        const enabled = eq(extract(BUFFER_ENABLED, BUFFER_ENABLED, registers.get(state, limit)), bv(1, 1));
+        oblige(
+          `what ${feature} recorded of the host is written`,
+          implies(and(has(state, m, feature), enabled), not(ghost(state, mayWrite))),
+        );
+      }
+    },
     "pauth/loadGuestKeys": (call, args) => chosen(call, args, TRUE),
     msr_hcr_el2: (call, args) =>
       chosen(call, args, not(usesKeys(call.state, m, cpuField(call.state, m, "guestHcr")))),
@@ -685,7 +704,7 @@ export function vcpuContracts({ m, registers }: Core): Contract[] {
       function: "vcpu/enterGuest",
       parameters: ["cpu", "vcpu"],
       forms: { 0: thisCpu(m), 1: vcpuForm(m) },
-      uses: usesChoices(m),
+      uses: usesChoices(m, registers),
       spec: (c) => enterGuest(c, m, registers),
     },
     {
