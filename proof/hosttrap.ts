@@ -328,6 +328,13 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
       parameters: ["cpu", "esr"],
       forms: { 0: thisCpu(m) },
       given: holdingNothing,
+      uses: {
+        at_s1e1r: (one) =>
+          one.oblige(
+            "it is the instruction that trapped",
+            eq(one.args[0] as Term, registers.get(one.state, "elr_el2")),
+          ),
+      },
       spec(c) {
         requireNothingHeld(c);
         const instruction = c.choose("instruction", 32, (after) => after.locals[INSTRUCTION] as Term);
