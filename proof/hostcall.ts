@@ -235,6 +235,11 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
               ),
             ),
           );
+          const level = hostReg(one.state, m, 3);
+          one.oblige(
+            "more than a page is taken back as a whole",
+            implies(isIpaFlush(number), and(ne(level, bv(1, 64)), ne(level, bv(2, 64)))),
+          );
           obligeForgotten(one, m, eq(number, call("FLUSH_CPU_CONTEXT")));
         },
         "hostcall/flush": (one) => {
