@@ -29,7 +29,7 @@ import { Forgotten, isTakenBack, obligeForgotten, obligeTakenBack, somewhere } f
 import { RESUME_GUEST, RESUME_HOST } from "./guesttrap.ts";
 import { linked, roots, vcpuField } from "./invariants.ts";
 import { constants } from "./layout.ts";
-import { isBootField } from "./linear.ts";
+import { isBootField, vcpuIndex } from "./linear.ts";
 import { holdingNothing, holdRecord, letsGo, requireNothingHeld } from "./lock.ts";
 import { cpuField, cpuKey, hostKey, hostReg, isHostReg, setHostReg, thisCpu } from "./percpu.ts";
 import { useVmRecord, vcpuAt } from "./records.ts";
@@ -184,6 +184,15 @@ export function hostcallContracts({ m, registers }: Core): Contract[] {
       parameters: ["cpu"],
       forms: { 0: thisCpu(m) },
       given: holdingNothing,
+      uses: {
+        host_write64: (one) => {
+          const held = vcpuIndex(extract(31, 0, cpuField(one.state, m, "lastVcpu")));
+          one.oblige(
+            "a fault that the host is told of stays",
+            ne(word(one.state, vcpuField(m, held, "fault")), bv(0, 64)),
+          );
+        },
+      },
       spec(c) {
         requireNothingHeld(c);
         return runs(c, TRUE);
