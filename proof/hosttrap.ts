@@ -329,10 +329,10 @@ export function hosttrapContracts({ m, registers }: Core): Contract[] {
       forms: { 0: thisCpu(m) },
       given: holdingNothing,
       uses: {
-        at_s1e1r: (one) =>
+        "hostmem/translate": (one) =>
           one.oblige(
             "it is the instruction that trapped",
-            eq(one.args[0] as Term, registers.get(one.state, "elr_el2")),
+            eq(one.args[0] as Term, band(registers.get(one.state, "elr_el2"), bv(-4, 64))),
           ),
       },
       spec(c) {
