@@ -14,6 +14,7 @@ import {
   FALSE,
   implies,
   ite,
+  ne,
   not,
   or,
   type State,
@@ -278,6 +279,11 @@ export function topContracts({ m, registers }: Core): Contract[] {
         c.ensure("the host's context is whole", hostRuns(state, now, registers));
         c.ensure("EL2 is as the host has it", hostControls(state, m, registers));
         c.ensure("the host starts", starts(state, m.info("hostEntry"), m.info("hostDtb")));
+        const canForce = ne(extract(43, 40, registers.get(c.before, "id_aa64mmfr2_el1")), bv(0, 4));
+        c.ensure(
+          "stage 2 forces write-back where the CPU can",
+          eq(coreWord(state, m, "forceWriteBack"), ite(canForce, bv(1, 64), bv(0, 64))),
+        );
         for (const one of [...invariantsOf(now, registers), ...structureOf(now)])
           c.ensureAll(`at first: ${one.name}`, one.memory, (key, after) => one.at(after, key));
         for (const [name, one] of Object.entries(granted(now)))
