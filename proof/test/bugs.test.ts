@@ -159,6 +159,22 @@ const bugs: readonly Bug[] = [
     goal: /what TRBE recorded of the host is written/,
   },
   {
+    bug: "another instruction of the host is carried out than the one that trapped",
+    file: "hosttrap.ts",
+    right: "instructionAt(mrs_elr_el2())",
+    wrong: "instructionAt(mrs_far_el2())",
+    function: "hosttrap/emulateAccess",
+    goal: /it is the instruction that trapped/,
+  },
+  {
+    bug: "a fault that the host is told of is forgotten",
+    file: "vcpu.ts",
+    right: "if (status != Fill.READ_ONLY && (status & Fill.DENIED) == 0) vcpu.fault = 0;",
+    wrong: "vcpu.fault = 0;",
+    function: "hostcall/vcpuRun",
+    goal: /a fault that the host is told of stays/,
+  },
+  {
     bug: "a CPU that was started is not expected",
     file: "psci.ts",
     right: "if (hostReg(cpu, 0) != 0) target.bootPending = 0;",
