@@ -164,6 +164,9 @@ function keepsStructure(c: Clause, m: Machine, slot: Term): void {
     c.recall((state) => emptyTree(state, m, key));
 }
 
+/** Number of any vCPU record: what is stated of it holds of all. */
+const anyVcpu = variable("any vcpuRank", 10);
+
 export function vmContracts(core: Core): Contract[] {
   const { m } = core;
   const coreWord = (state: State, name: string) =>
@@ -388,11 +391,10 @@ export function vmContracts(core: Core): Contract[] {
         0: {
           invariant: (now, entry) => {
             const index = local(now, 1);
-            const one = variable("any vcpuRank", 10);
             return {
               "it is a record": ule(index, bv(1024, 32)),
               "no record before has it": not(
-                and(ult(zext(one, 32), index), eq(vcpu(entry, one, "hva"), local(entry, 0))),
+                and(ult(zext(anyVcpu, 32), index), eq(vcpu(entry, anyVcpu, "hva"), local(entry, 0))),
               ),
             };
           },
@@ -415,10 +417,11 @@ export function vmContracts(core: Core): Contract[] {
             and(eq(vcpu(before, index, "hva"), hva), ult(zext(index, 64), coreWord(before, "vcpuSlots"))),
           ),
         );
-        c.ensureAll("no record has it when there is none", "vcpuRank", (one) =>
+        c.ensure(
+          "no record has it when there is none",
           implies(
-            and(not(some), ult(zext(one, 64), coreWord(before, "vcpuSlots"))),
-            ne(vcpu(before, one, "hva"), hva),
+            and(not(some), ult(zext(anyVcpu, 64), coreWord(before, "vcpuSlots"))),
+            ne(vcpu(before, anyVcpu, "hva"), hva),
           ),
         );
         c.can("a record has it", some);
@@ -724,6 +727,13 @@ export function vmContracts(core: Core): Contract[] {
               or(hasSve, eq(at("svePa"), bv(0, 64))),
               implies(hasSve, eq(extract(11, 0, at("svePa")), extract(11, 0, buffer))),
             ),
+          ),
+        );
+        c.ensure(
+          "no record had its address",
+          implies(
+            and(done, ult(zext(anyVcpu, 64), coreWord(before, "vcpuSlots"))),
+            ne(vcpu(before, anyVcpu, "hva"), hva),
           ),
         );
         c.ensureAll("other records that were free are free", "linear", (at, now) => {
